@@ -1,0 +1,2 @@
+"""placeholder"""
+LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

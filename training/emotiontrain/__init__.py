@@ -1,0 +1,1 @@
+"""Training of EmotionNet: data, training, evaluation, export."""
