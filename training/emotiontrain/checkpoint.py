@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,7 +36,6 @@ def load_checkpoint(
     path = folder / TENSORS
     if not path.exists():
         return None
-    from safetensors import safe_open
     with safe_open(path, framework="pt") as file:
         state: dict[str, Any] = json.loads(file.metadata()["state"])
     tensors = load_file(path)

@@ -6,7 +6,9 @@ pictures stand in the training set too; what is in validation or test is dropped
 """
 
 import hashlib
+import lzma
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class Split:
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
+        """Returns the number of pictures."""
         return len(self.labels)
 
     def counts(self) -> dict[str, int]:
@@ -63,7 +66,7 @@ def load_data(source: str) -> Dataset:
         DataError: nothing there, unreadable pictures, a label or a split without pictures.
     """
     raw: dict[str, list[tuple[str, int, NDArray[np.uint8]]]] = {"train": [], "validation": [], "test": []}
-    for name, label, content in sorted(_read_files(source), key=lambda item: item[0]):
+    for name, label, content in sorted(_read_files(source), key=lambda item: item[:2]):
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
         if picture is None or picture.shape != (PICTURE_SIDE, PICTURE_SIDE):
             raise DataError(f"{name}: not a readable {PICTURE_SIDE}x{PICTURE_SIDE} picture; fetch the set again")
@@ -128,7 +131,7 @@ def _read_files(source: str) -> Iterator[tuple[str, int, bytes]]:
                     if content and name.parent.name in LABELS and name.name.split("_")[0] in _SPLITS:
                         found = True
                         yield name.name, LABELS.index(name.parent.name), content.read()
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
             raise DataError(f"{path}: cannot be read as a tar ({error}); fetch it again") from error
     else:
         raise DataError(f"{path}: no such folder or file; give a folder, a tar or 'kaggle'")
@@ -137,9 +140,13 @@ def _read_files(source: str) -> Iterator[tuple[str, int, bytes]]:
 
 
 def _fetch_from_kaggle() -> Path:
-    import kagglehub  # only this source needs it
+    try:
+        import kagglehub  # only this source needs it
+    except ImportError as error:
+        raise DataError("kaggle: needs kagglehub; install emotiond[train], or give a local folder or tar") from error
     try:
         return Path(kagglehub.dataset_download(KAGGLE_SET))
     except Exception as error:  # kagglehub's errors have no common base
-        raise DataError(f"Kaggle's {KAGGLE_SET} could not be fetched ({type(error).__name__}); put an API token in "
-                        "~/.kaggle/kaggle.json or KAGGLE_USERNAME and KAGGLE_KEY, or give a local folder") from error
+        raise DataError(
+            f"kaggle: {KAGGLE_SET} could not be fetched ({type(error).__name__}); check the network, put an API token "
+            "in ~/.kaggle/kaggle.json or KAGGLE_USERNAME and KAGGLE_KEY, or give a local folder or tar") from error

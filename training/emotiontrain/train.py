@@ -6,8 +6,11 @@ from its last whole epoch; every epoch draws from its own seed, so resuming chan
 
 import math
 import os
+import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,15 @@ from emotionnet.preprocess import InputSpec
 from emotionnet.weights import LABELS
 from emotiontrain.augment import Augmentation, augment, resample
 from emotiontrain.checkpoint import load_checkpoint, save_checkpoint, write_json
-from emotiontrain.data import Dataset, Split, load_data
+from emotiontrain.data import DataError, Dataset, Split, load_data
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 BEST, LOG = "best.safetensors", "log.json"
+
+
+class RunError(Exception):
+    """A run's folder cannot be used; the message says why and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +65,25 @@ def train(source: str, folder: Path, recipe: Recipe, device: str = "cpu") -> dic
 
     Raises:
         DataError: the data cannot be used.
-        ValueError: `folder` holds a run with another recipe.
+        RunError: `folder` holds a run with another recipe.
     """
     torch.set_num_threads(os.cpu_count() or 1)  # ultralytics sets OMP_NUM_THREADS to 1 on import
     torch.manual_seed(recipe.seed)
     data = load_data(source)
+    if len(data.train) < recipe.batch:
+        raise DataError(f"{source}: {len(data.train)} training pictures do not fill one batch of {recipe.batch}; "
+                        "give more pictures or a smaller batch")
     print(f"train {len(data.train)}, validation {len(data.validation)}, dropped {data.dropped}", flush=True)
 
-    model = EmotionNet(3, len(LABELS)).to(device, memory_format=torch.channels_last)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay), use_buffers=True)
+    model = EmotionNet(3, len(LABELS)).to(device).to(memory_format=torch.channels_last)
+    average = AveragedModel(model, multi_avg_fn=moving_average(recipe.average_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
     loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
-    settings = asdict(recipe)
+    settings = describe_recipe(recipe)
     state = load_checkpoint(folder, model, average, optimizer) or {"epoch": 0, "recipe": settings, "log": []}
     if state["recipe"] != settings:
-        raise ValueError(f"{folder} holds a run with another recipe; give another folder or the same recipe")
+        raise RunError(f"{folder}: holds a run with another recipe; give another folder, or the recipe it began with")
     log: list[dict[str, Any]] = state["log"]
 
     for epoch in range(state["epoch"], recipe.epochs):
@@ -86,7 +98,9 @@ def train(source: str, folder: Path, recipe: Recipe, device: str = "cpu") -> dic
             save_file({k: v.contiguous() for k, v in average.module.state_dict().items()}, folder / BEST)
         save_checkpoint(folder, model, average, optimizer, {"epoch": epoch + 1, "recipe": settings, "log": log})
     best = max(log, key=lambda e: e["validation_accuracy"])
-    write_json(folder / LOG, {"recipe": settings, "data": describe(data), "best": best, "epochs": log})
+    write_json(folder / LOG, {
+        "recipe": settings, "data": describe_data(data), "best": best, "epochs": log, "device": device,
+        "versions": versions()})
     return best
 
 
@@ -137,6 +151,20 @@ def to_input(pictures: Tensor, spec: InputSpec) -> Tensor:
     return ((pictures - spec.mean) / spec.std).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Returns the averaging step for AveragedModel: an exponential moving average that forgets its beginning.
+
+    The decay grows as (1 + n) / (10 + n) up to `decay`, n steps averaged so far, as TensorFlow's
+    ExponentialMovingAverage does; otherwise the first epochs' average, and above all its batch normalisation
+    statistics, would be those of the untrained network.
+    """
+    def step(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        n = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
+
+    return step
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and kernels decay; biases and the scales of batch normalisation do not."""
     kernels = [p for p in model.parameters() if p.ndim > 1]
@@ -152,7 +180,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress
         group["lr"] = recipe.learning_rate * max(factor, 1e-3)
 
 
-def describe(data: Dataset) -> dict[str, Any]:
+def describe_data(data: Dataset) -> dict[str, Any]:
     """Returns the counts of each split and of what cleaning dropped."""
     return {"train": data.train.counts(), "validation": data.validation.counts(), "test": data.test.counts(),
             "dropped": data.dropped}
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Returns the recipe as JSON, without the crop's geometry: training takes its pictures whole."""
+    settings = asdict(recipe)
+    del settings["input"]["margin"], settings["input"]["shift_y"]
+    return settings
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a run's numbers depend on."""
+    packages = ("torch", "ultralytics", "numpy", "opencv-python")
+    return {"python": platform.python_version(), "machine": platform.machine()} | {p: version(p) for p in packages}

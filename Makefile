@@ -1,0 +1,59 @@
+# Everything a newcomer needs: `make demo`, `make test`. All of it lives in .venv; `make clean` takes it away.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
+PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help demo test lint bench pins clean
+
+help:
+	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
+	@echo "make test    every test that can run here (ARGS='-k redis' is handed to pytest)"
+	@echo "make lint    style and types"
+	@echo "make bench   figures of this machine (ARGS is handed on)"
+	@echo "make pins    writes requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes newer versions)"
+	@echo "make clean   removes $(VENV) and what was built"
+
+demo: $(VENV)/.base
+	@$(BIN)/emotiond demo $(ARGS)
+
+test: $(VENV)/.dev
+	@tests/install_servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/basedpyright
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+pins: $(VENV)/.dev
+	@$(BIN)/$(PINS) pyproject.toml $(ARGS) -o requirements/base.txt
+	@$(BIN)/$(PINS) --group build -c requirements/base.txt $(ARGS) -o requirements/build.txt
+	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
+
+clean:
+	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	@find daemon models training tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp says that a step was done with the files it depends on, so that the next run skips it.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "emotiond needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is not one: install it, or name it with 'make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)'." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.made requirements/base.txt requirements/build.txt pyproject.toml
+	@echo "Installing emotiond and what it needs into $(VENV) (once; about 100 MB to fetch) ..."
+	@$(PIP) --require-hashes -r requirements/base.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.txt
+	@echo "Installing what tests and training need into $(VENV) (once; about 6 GB with torch) ..."
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The commands of `emotiond`, one module each; `main(args)` returns the exit code."""

@@ -1,0 +1,70 @@
+"""`emotiond check`: validates a configuration, and with --connect everything it names."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import redis.exceptions
+
+from emotiond.config import Config, unknown_environment
+from emotiond.config_file import load_config
+from emotiond.errors import ConfigError, UnavailableError
+from emotiond.pipeline import choose_device, load_models
+from emotiond.redact import redact
+from emotiond.source import EndedError, OpenError, open_source
+from emotiond.store import connect, describe
+from emotionnet.weights import WeightsError, load_info
+
+
+def main(args: argparse.Namespace) -> int:
+    """Checks; 0, 78 when the file is wrong, or 69 when something it names is not available."""
+    config = load_config(args.config)
+    for name in unknown_environment():
+        print(f"emotiond: environment variable {name} means nothing to emotiond", file=sys.stderr)
+    _check_run(config, args.config)
+    if args.connect:
+        _connect(config)
+    print(f"{args.config}: ok, {len(config.streams)} stream{'s' if len(config.streams) != 1 else ''}")
+    return 0
+
+
+def _check_run(config: Config, path: Path) -> None:
+    """What `run` would refuse before it starts."""
+    faults: list[str] = []
+    if not config.streams:
+        faults.append("streams: there is none; add one like `lobby: {source: rtsp://camera/}`")
+    if config.redis.url is None:
+        faults.append("redis.url: is missing; name a server like redis://localhost:6379/0, "
+                      "or write embedded to have a Valkey started here")
+    try:
+        load_info(config.classifier.weights)
+    except (WeightsError, OSError) as error:
+        faults.append(f"classifier.weights: {error}")
+    if faults:
+        raise ConfigError("\n".join(redact(f"{path}: {fault}") for fault in faults))
+
+
+def _connect(config: Config) -> None:
+    load_models(config, choose_device(config.compute.device))
+    print("models: ok")
+    faults: list[str] = []
+    if config.redis.url and config.redis.url != "embedded":
+        try:
+            connect(config.redis, config.redis.url).ping()
+            print("redis: ok")
+        except (redis.exceptions.RedisError, OSError) as error:
+            faults.append(f"redis.url: {describe(error, config.redis.url)}")
+    for name, stream in config.streams.items():
+        try:
+            source = open_source(stream)
+            try:
+                if next(source.frames(), None) is None:
+                    faults.append(f"streams.{name}.source: has no frame; check the camera")
+                    continue
+            finally:
+                source.close()
+            print(f"streams.{name}: ok, {source.codec} {source.size[0]}x{source.size[1]}")
+        except (OpenError, EndedError) as error:
+            faults.append(f"streams.{name}.source: {error}")
+    if faults:
+        raise UnavailableError("\n".join(redact(fault) for fault in faults))

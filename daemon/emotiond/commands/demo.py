@@ -1,0 +1,100 @@
+"""`emotiond demo`: the bundled clip through the whole daemon, its events read back from a Valkey of its own."""
+
+import argparse
+import time
+from collections import Counter
+from importlib.resources import as_file, files
+
+import msgspec
+import redis
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from emotiond.config_file import make_config
+from emotiond.errors import CommandError
+from emotiond.events import ENDED_TYPE, FrameEvent
+from emotiond.log import setup_logging
+from emotiond.service import Service
+from emotiond.store import embedded_valkey
+from emotiond.stream import Playback
+
+STREAM = "portrait"
+ROW_SECONDS = 0.5      # a row of the table for each such stretch of the clip
+ROWS_SHOWN = 24
+PATIENCE_SECONDS = 60.0
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the demo; 0 when every event came back."""
+    setup_logging(level="warning")
+    console = Console(width=100 if not Console().is_terminal else None)
+    with as_file(files("emotiond.demo").joinpath("portrait.mp4")) as clip, embedded_valkey() as url:
+        config = make_config({
+            "instance": "demo", "streams": {STREAM: {"source": str(clip)}}, "redis": {"url": url},
+            "http": {"listen": "127.0.0.1:0"}})
+        console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public "
+                      "domain) goes through the daemon;\nthis table is read back from Redis:", highlight=False)
+        service = Service(config, url, Playback(speed=args.speed))
+        client = redis.Redis.from_url(url, decode_responses=False)
+        service.start()
+        try:
+            events = _watch(client, console, service)
+        finally:
+            ended_well = service.shut_down()
+        counts = service.pipeline.ledger.snapshot()[STREAM]
+        stored = int(client.xlen(f"emotions:{STREAM}"))
+    emotions = Counter(face.emotion for event in events for face in event.faces)
+    console.print(f"\n{counts.analyzed} frames analysed, {stored} events in {'emotions:' + STREAM}, "
+                  f"{counts.analyzed - stored} frames without a face. Emotions read back: "
+                  + ", ".join(f"{name} {count}" for name, count in emotions.most_common()) + ".", highlight=False)
+    if not ended_well or stored != len(events) or not events:
+        raise CommandError(f"{stored} events were stored and {len(events)} read back; please report this with "
+                           "`emotiond --version`")
+    console.print("Next: `emotiond replay YOUR_VIDEO`, or `emotiond run -c emotiond.yaml` for a camera.",
+                  highlight=False)
+    return 0
+
+
+def _watch(client: redis.Redis, console: Console, service: Service) -> list[FrameEvent]:
+    """Reads events as they come until the stream's end is announced and all of them are there."""
+    events: list[FrameEvent] = []
+    rows: list[tuple[str, ...]] = []
+    last: dict[str, bytes | str] = {f"emotions:{STREAM}": "0", "emotions:status": "0"}
+    ended, next_row, give_up = False, 0.0, time.monotonic() + PATIENCE_SECONDS
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            replies = client.xread(last, count=100, block=200)  # pyright: ignore[reportArgumentType]
+            for key, entries in replies:
+                for entry_id, fields in entries:
+                    last[key.decode()] = entry_id
+                    if fields[b"type"] == ENDED_TYPE.encode():
+                        ended = True
+                    elif key.decode().endswith(STREAM):
+                        event = msgspec.json.decode(fields[b"data"], type=FrameEvent)
+                        events.append(event)
+                        if (event.pts or 0.0) >= next_row:
+                            next_row = (event.pts or 0.0) + ROW_SECONDS
+                            rows.append(_row(entry_id, event))
+            live.update(_table(rows[-ROWS_SHOWN:]), refresh=console.is_terminal)
+            drained = service.pipeline.ledger.snapshot()[STREAM].in_flight == 0 and service.spool.figures()[0] == 0
+            if (ended and drained and not replies) or time.monotonic() > give_up:
+                live.update(_table(rows), refresh=True)
+                return events
+
+
+def _row(entry_id: bytes, event: FrameEvent) -> tuple[str, ...]:
+    face = event.faces[0]
+    bar = "█" * round(face.confidence * 10)
+    return (f"{(event.pts or 0):5.2f} s", entry_id.decode(), str(event.frame), str(face.track_id),
+            f"{face.box.width}x{face.box.height}", face.emotion, f"{face.confidence:.2f} {bar}",
+            f"{face.smoothed.emotion} {face.smoothed.confidence:.2f}")
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("clip time", "entry id", "frame", "track", "face", "emotion", "confidence", "smoothed"):
+        table.add_column(title, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,65 @@
+"""`emotiond model info|verify|export`: the classifier's weights, built in or the user's own."""
+
+import argparse
+import json
+
+import numpy as np
+
+from emotiond.errors import CommandError, ConfigError
+from emotionnet.classifier import load_classifier
+from emotionnet.weights import WeightsError, WeightsInfo, load_info
+
+AGREE = 1e-4  # most difference of a probability between the runtimes; facts about float32, not about quality
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the action; 78 when the weights are refused."""
+    try:
+        if args.action == "info":
+            return _info(load_info(args.weights))
+        if args.action == "verify":
+            return _verify(args.weights)
+        return _export(args)
+    except (WeightsError, OSError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def _info(info: WeightsInfo) -> int:
+    print(f"model        {info.model_id}")
+    print(f"labels       {', '.join(info.labels)}")
+    print(f"parameters   {info.parameters:,}")
+    print(f"input        {info.input.side}x{info.input.side} grey, margin {info.input.margin}, "
+          f"shift {info.input.shift_y}")
+    for name, digest in info.sha256.items():
+        print(f"sha256       {digest}  {name}")
+    for title, values in (("metrics", info.metrics), ("provenance", info.provenance)):
+        print(f"{title:12} {json.dumps(values)}")
+    return 0
+
+
+def _verify(weights: str) -> int:
+    """Loads with every runtime that is installed and compares their answers on the same pictures."""
+    classifier = load_classifier(weights, "cpu")
+    side = classifier.info.input.side
+    crops = np.random.default_rng(0).integers(0, 256, (8, side, side), np.uint8)
+    expected = classifier.classify(crops)
+    print(f"onnxruntime  ok, {classifier.info.model_id}: hash, shape, classes, finite")
+    try:
+        other = load_classifier(weights, "torch:cpu")
+    except ImportError:
+        print("torch        not installed, not compared")
+        return 0
+    worst = float(np.abs(other.classify(crops) - expected).max())
+    if worst > AGREE:
+        raise CommandError(f"torch and onnxruntime differ by {worst:.2g}; export the weights anew")
+    print(f"torch        ok, differs by at most {worst:.1g}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    try:
+        from emotionnet.export import export_weights
+    except ImportError as error:
+        raise CommandError(f"exporting needs {error.name}; install emotiond[train]") from None
+    print(export_weights(args.weights, args.output))
+    return 0

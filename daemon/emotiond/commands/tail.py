@@ -1,0 +1,89 @@
+"""`emotiond tail`: events from Redis as they come."""
+
+import argparse
+import sys
+from typing import Any
+
+import msgspec
+import redis
+import redis.exceptions
+
+from emotiond.config_file import load_config, make_config
+from emotiond.errors import UnavailableError
+from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
+from emotiond.store import connect, describe
+
+DEFAULT_URL = "redis://localhost:6379/0"
+BLOCK_MS = 1000  # also how long a stream that is new stays unseen
+HEADER = f"{'time':27} {'stream':16} {'frame':>7} {'track':>5} {'box':>19} {'emotion':9} {'conf':>5}  smoothed"
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prints events until Ctrl-C or `--limit`."""
+    config = (load_config(args.config) if args.config else make_config({})).redis
+    if args.redis:
+        config = make_config({"redis": config.model_dump() | {"url": args.redis}}).redis
+    url = config.url if config.url and config.url != "embedded" else DEFAULT_URL
+    client = connect(config, url)
+    try:
+        client.ping()
+        _follow(client, config.key_prefix, args)
+    except (redis.exceptions.RedisError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UnavailableError(describe(error, url)) from None
+    return 0
+
+
+def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
+    if not args.json:
+        print(HEADER, flush=True)
+    left: int | None = args.limit
+    positions: dict[str, Any] = {}
+    begin: bytes | None = b"0" if args.from_start else None
+    while True:
+        for key in _keys(client, prefix, args.streams):
+            if key not in positions:  # a stream that appears while watching is read from its first event
+                positions[key] = begin if begin is not None else _last_id(client, key)
+        begin = b"0"
+        for key, entries in client.xread(positions, count=100, block=BLOCK_MS) if positions else _wait(client):
+            for entry_id, fields in entries:
+                positions[key.decode()] = entry_id
+                _print({name.decode(): value for name, value in fields.items()}, args.json)
+                if left is not None and (left := left - 1) == 0:
+                    return
+
+
+def _keys(client: redis.Redis, prefix: str, streams: list[str]) -> list[str]:
+    if streams:
+        return [f"{prefix}:{stream}" for stream in streams]
+    found = sorted(key.decode() for key in client.scan_iter(match=f"{prefix}:*", _type="stream"))
+    return [key for key in found if key != f"{prefix}:status"]
+
+
+def _last_id(client: redis.Redis, key: str) -> Any:
+    """Returns the id of the newest entry: events from now on come after it."""
+    newest = client.xrevrange(key, count=1)
+    return newest[0][0] if newest else b"0"
+
+
+def _wait(client: redis.Redis) -> list[Any]:
+    """Passes the time until there are streams; notices a server that goes away."""
+    client.blpop(["emotiond:nothing"], timeout=BLOCK_MS / 1000)
+    return []
+
+
+def _print(fields: dict[str, bytes], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(to_json_line(fields))
+        sys.stdout.flush()
+        return
+    if fields["type"].decode() != FRAME_TYPE:
+        return
+    event = msgspec.json.decode(fields["data"], type=FrameEvent)
+    for face in event.faces:
+        box = f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}"
+        mark = " (abstained)" if face.abstained else ""
+        print(f"{fields['time'].decode():27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} "
+              f"{face.emotion:9} {face.confidence:5.2f}  {face.smoothed.emotion} {face.smoothed.confidence:.2f}{mark}",
+              flush=True)

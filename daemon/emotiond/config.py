@@ -1,0 +1,258 @@
+"""The configuration: a YAML file, single values overridden by EMOTIOND_* variables, secrets from files."""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from emotiond.redact import protect, protect_url
+
+ENV_PREFIX = "EMOTIOND_"
+STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "lavfi")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _parse_duration(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
+        if not match:
+            raise ValueError("is not a duration; write a number of seconds or one like 500ms, 30s, 5m, 24h, 7d")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    return value
+
+
+def _check_stream_name(name: str) -> str:
+    if not STREAM_NAME.fullmatch(name):
+        raise ValueError("is no stream name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    if name == "status":
+        raise ValueError("is taken by the status stream; give the stream another name")
+    return name
+
+
+def _check_source(source: str) -> str:
+    scheme, separator, rest = source.partition(":")
+    if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):
+        known = scheme.lower() in STREAM_SCHEMES and bool(rest.removeprefix("//"))
+        if not known and not Path(source).exists():
+            raise ValueError("is no source; use rtsp://, rtsps://, http://, https://, lavfi:, a file or /dev/video0")
+    elif not source.strip():
+        raise ValueError("is empty; name a URL, a file or a device")
+    protect_url(source)
+    return source
+
+
+def _check_redis_url(url: str | None) -> str | None:
+    if url is None or url == "embedded":
+        return url
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in REDIS_SCHEMES or not rest:
+        raise ValueError("is no Redis URL; use redis://host:6379/0, rediss://, unix:///path or embedded")
+    protect_url(url)
+    return url
+
+
+Duration = Annotated[float, BeforeValidator(_parse_duration), Field(ge=0, json_schema_extra={"type": ["number", "string"]})]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rectangle = tuple[Fraction, Fraction, Fraction, Fraction]
+
+
+def _check_rectangle(rectangle: Rectangle) -> Rectangle:
+    left, top, right, bottom = rectangle
+    if left >= right or top >= bottom:
+        raise ValueError("is empty; write [left, top, right, bottom] as fractions of the picture, left below right")
+    return rectangle
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class StreamConfig(_Section):
+    """One camera or file."""
+
+    source: Annotated[str, AfterValidator(_check_source)]
+    """rtsp(s):// or http(s):// URL, path of a file, /dev/video0, or lavfi:testsrc2=size=640x360."""
+    username: str | None = None
+    """For cameras whose URL shall not carry it."""
+    password_file: Path | None = None
+    """File whose first line is the camera's password."""
+    live: Literal["auto"] | bool = "auto"
+    """Live streams drop the oldest frame and reconnect; others wait and end. http and lavfi may be either."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """How RTSP carries its packets."""
+    max_fps: Annotated[float, Field(gt=0)] | None = None
+    """Analyse at most so many frames a second; the rest is skipped and counted."""
+    stall_seconds: Annotated[Duration, Field(ge=1)] = 10.0
+    """A live stream that is silent for so long is opened anew."""
+    region: Annotated[Rectangle, AfterValidator(_check_rectangle)] = (0.0, 0.0, 1.0, 1.0)
+    """Only this part of the picture is analysed: left, top, right, bottom as fractions."""
+    masks: tuple[Annotated[Rectangle, AfterValidator(_check_rectangle)], ...] = ()
+    """Parts of the picture that are never looked at, as fractions."""
+    labels: dict[str, str] = {}
+    """Carried in every event."""
+
+    @model_validator(mode="after")
+    def _password_needs_a_username(self) -> Self:
+        if self.password_file and not self.username:
+            raise ValueError("password_file needs username beside it")
+        return self
+
+
+class RedisConfig(_Section):
+    """Where events go."""
+
+    url: Annotated[str | None, AfterValidator(_check_redis_url)] = None
+    """redis://, rediss:// or unix:// URL, or `embedded` for a Valkey started by the daemon itself."""
+    username: str | None = None
+    password_file: Path | None = None
+    """File whose first line is the password; goes before one in the URL."""
+    key_prefix: Annotated[str, Field(pattern=r"^[^\s{}]{1,128}$")] = "emotions"
+    """Events of stream s go to the key `<key_prefix>:s`."""
+    maxlen: Annotated[int, Field(ge=1)] | None = 100_000
+    """Entries kept in each key, about."""
+    max_age: Annotated[Duration, Field(gt=0)] | None = 86400.0
+    """Entries older than this are trimmed, by capture time."""
+
+
+class ComputeConfig(_Section):
+    """Where inference runs."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|torch:cpu)$")] = "auto"
+    """auto, cpu (onnxruntime) or cuda:0 (torch); auto takes the GPU where torch sees one."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    """Analyzer threads on a CPU; auto is one for each core. A GPU has one."""
+
+
+class DetectorConfig(_Section):
+    """Finding faces."""
+
+    width: Annotated[int, Field(ge=64, le=4096)] = 640
+    """The picture is scaled down to this width for the detector, never up."""
+    score: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """Faces below this score are left out."""
+    min_face: Annotated[int, Field(ge=1)] = 24
+    """Faces whose box is narrower or lower than this, in pixels of the full picture, are left out."""
+    max_faces: Annotated[int, Field(ge=1, le=1000)] = 200
+    """The best so many of a frame are kept; the rest is counted."""
+
+
+class ClassifierConfig(_Section):
+    """Reading emotions."""
+
+    weights: str = "builtin"
+    """builtin, or the path of a set of weights (its JSON or its folder)."""
+    smoothing_seconds: Duration = 0.5
+    """Time constant of the moving average over a track."""
+    abstain_below: Fraction = 0.4
+    """A face whose smoothed confidence is lower is marked as abstained."""
+
+
+class SpoolConfig(_Section):
+    """Events between the timelines and Redis; held in memory."""
+
+    max_bytes: Annotated[ByteSize, Field(ge=4096)] = ByteSize(256 * 1024 * 1024)
+    """When it is full, the oldest events of live streams are dropped and counted, and file readers wait."""
+
+
+class HttpConfig(_Section):
+    """Metrics and health."""
+
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^\s:\[\]]*):\d{1,5}$")] = "127.0.0.1:9470"
+    """Address and port; port 0 takes a free one."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class LogConfig(_Section):
+    """Log lines on stderr."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True,
+        hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "emotiond",
+        json_schema_extra={"default": "the host's name"})
+    """Names this daemon in the events' `source`."""
+    streams: dict[Annotated[str, AfterValidator(_check_stream_name)], StreamConfig] = {}
+    """Name -> camera or file."""
+    publish_empty: bool = False
+    """Also publish frames without a face."""
+    redis: RedisConfig = RedisConfig()
+    compute: ComputeConfig = ComputeConfig()
+    detector: DetectorConfig = DetectorConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+    spool: SpoolConfig = SpoolConfig()
+    http: HttpConfig = HttpConfig()
+    log: LogConfig = LogConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; nothing else."""
+        return _ScalarEnvironment(settings_cls), init_settings
+
+
+class _ScalarEnvironment(EnvSettingsSource):
+    """Only the variables that name a single value: streams, lists and whole sections come from the file."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        known = {name.lower() for name in environment_names()}
+        self.env_vars = {key: value for key, value in self.env_vars.items() if key.lower() in known}
+
+
+def environment_names() -> list[str]:
+    """Returns every EMOTIOND_* variable that sets a value."""
+    names: list[str] = []
+    for key, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            names += [f"{ENV_PREFIX}{key}__{inner}".upper() for inner in field.annotation.model_fields]
+        elif key != "streams":
+            names.append(f"{ENV_PREFIX}{key}".upper())
+    return names
+
+
+def unknown_environment() -> list[str]:
+    """Returns the EMOTIOND_* variables that are set and mean nothing."""
+    known = set(environment_names())
+    return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name.upper() not in known)
+
+
+def read_secret(path: Path) -> str:
+    """Returns the first line of a secret's file and keeps it out of every output.
+
+    Raises:
+        ValueError: the file cannot be read or is empty; the message names it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ValueError(f"{path} cannot be read ({reason}); make it readable for the daemon's user") from None
+    secret = lines[0].strip() if lines else ""
+    if not secret:
+        raise ValueError(f"{path} is empty; write the password in its first line")
+    protect(secret)
+    return secret

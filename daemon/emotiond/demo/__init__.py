@@ -1,0 +1,1 @@
+"""The clip that `emotiond demo` plays, and the script that made it."""

@@ -1,0 +1,156 @@
+"""What subscribers read: the types of an event, its CloudEvents attributes and its entry id.
+
+One Redis Stream entry for each analysed frame that has a face; its fields are CloudEvents 1.0 attributes,
+flat, with the body as JSON in `data` (https://github.com/cloudevents/spec, contract in docs/events.md).
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+FRAME_TYPE = "emotiond.frame.v1"
+UP_TYPE, DOWN_TYPE, ENDED_TYPE = "emotiond.stream.up.v1", "emotiond.stream.down.v1", "emotiond.stream.ended.v1"
+HEARTBEAT_TYPE = "emotiond.heartbeat.v1"
+
+
+class Box(msgspec.Struct, frozen=True):
+    """Pixels of the picture as displayed, clipped to it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Smoothed(msgspec.Struct, frozen=True):
+    """The track's moving average over time."""
+
+    emotion: str
+    confidence: float
+
+
+class Face(msgspec.Struct, frozen=True):
+    """One face of a frame. `track_id` counts up in a run and says nothing about who a person is."""
+
+    track_id: int
+    box: Box
+    score: float
+    emotion: str
+    confidence: float
+    probabilities: dict[str, float]
+    smoothed: Smoothed
+    abstained: bool
+
+
+class FrameEvent(msgspec.Struct, frozen=True):
+    """Body of `emotiond.frame.v1`."""
+
+    stream: str
+    frame: int
+    pts: float | None
+    clock: str
+    width: int
+    height: int
+    labels: dict[str, str]
+    faces: list[Face]
+    model: str
+
+
+class StatusEvent(msgspec.Struct, frozen=True):
+    """Body of the events of a stream's life and of heartbeats (where `stream` is null)."""
+
+    stream: str | None
+    reason: str | None = None
+    detail: str | None = None
+    streams: dict[str, str] | None = None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def rfc3339(microseconds: int) -> str:
+    """Formats microseconds since the epoch as RFC 3339 in UTC with six decimals."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+
+
+def frame_fields(event: FrameEvent, captured_us: int, instance: str) -> dict[str, bytes]:
+    """Returns the fields of a frame event's entry."""
+    identity = f"{event.stream}/{captured_us}/{event.frame}"
+    return _fields(FRAME_TYPE, identity, event.stream, captured_us, instance, event)
+
+
+def status_fields(kind: str, event: StatusEvent, sequence: int, at_us: int, instance: str) -> dict[str, bytes]:
+    """Returns the fields of a status event's entry; `sequence` counts up in a run."""
+    identity = f"{event.stream or instance}/{at_us}/{sequence}"
+    return _fields(kind, identity, event.stream or instance, at_us, instance, event)
+
+
+def _fields(
+    kind: str, identity: str, subject: str, at_us: int, instance: str, body: msgspec.Struct
+) -> dict[str, bytes]:
+    return {
+        "specversion": b"1.0",
+        "id": identity.encode(),
+        "source": f"/emotiond/{instance}".encode(),
+        "type": kind.encode(),
+        "subject": subject.encode(),
+        "time": rfc3339(at_us).encode(),
+        "datacontenttype": b"application/json",
+        "data": _encoder.encode(body),
+    }
+
+
+def to_json_line(fields: dict[str, bytes]) -> bytes:
+    """Returns an entry as one line of JSON: a CloudEvent in structured mode."""
+    attributes: dict[str, Any] = {key: value.decode() for key, value in fields.items() if key != "data"}
+    return _encoder.encode(attributes | {"data": msgspec.Raw(fields["data"])}) + b"\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of the bodies, generated from the types above."""
+    (frame, status), components = msgspec.json.schema_components(
+        (FrameEvent, StatusEvent), ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bodies of emotiond's events",
+        "oneOf": [frame, status],
+        "$defs": components,
+    }
+
+
+class EntryIds:
+    """Rising ids of one key: `<ms>-<n>`, the capture time unless that would not rise, then the last one plus one.
+
+    A camera's clock further than `far_ms` from the host's is not used for ids.
+    """
+
+    far_ms = 60_000
+
+    def __init__(self) -> None:
+        self.last = (0, 0)
+
+    def next(self, captured_us: int, now_us: int | None = None) -> tuple[int, int]:
+        """Returns the next id; `now_us` is the host's clock at arrival, None where `captured_us` is no clock's."""
+        ms = captured_us // 1000
+        if now_us is not None and abs(ms - now_us // 1000) > self.far_ms:
+            ms = now_us // 1000
+        ms_last, n = self.last
+        self.last = (ms, 0) if ms > ms_last else (ms_last, n + 1)
+        return self.last
+
+    def rise_above(self, other: tuple[int, int]) -> None:
+        """Makes the next id higher than `other`."""
+        self.last = max(self.last, other)
+
+
+def format_id(entry_id: tuple[int, int]) -> str:
+    """Formats an entry id as Redis writes it."""
+    return f"{entry_id[0]}-{entry_id[1]}"
+
+
+def parse_id(text: bytes | str) -> tuple[int, int]:
+    """Parses `<ms>-<n>`."""
+    ms, _, n = (text.decode() if isinstance(text, bytes) else text).partition("-")
+    return int(ms), int(n)

@@ -1,0 +1,128 @@
+"""A decoded picture, and the two views of it that the networks need: small BGR planes and full-size luma."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from emotiond.config import Rectangle
+
+WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
+
+_LUMA_FIRST = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv440p", "yuvj", "nv12", "nv21", "nv16", "gray")
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_SCALERS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorView:
+    """The analysed part of a picture, scaled for the detector.
+
+    Attributes:
+        planes: (3, h, w) uint8, planes B, G, R.
+        scale: size of a pixel of `planes` in pixels of the displayed picture: x, y.
+        offset: where `planes` begins in the displayed picture, in its pixels: x, y.
+    """
+
+    planes: NDArray[np.uint8]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Luma:
+    """(H, W) uint8 of the displayed picture; `limited` where black is 16 and white 235."""
+
+    plane: NDArray[np.uint8]
+    limited: bool
+
+
+class Picture:
+    """A picture as displayed: turned upright, with square pixels.
+
+    Attributes:
+        width: pixels as displayed.
+        height: pixels as displayed.
+    """
+
+    __slots__ = ("_frame", "_quarter_turns", "_upright", "height", "width")
+
+    def __init__(self, frame: VideoFrame, pixel_aspect: Fraction | None = None) -> None:
+        self._frame = frame
+        self._quarter_turns = round(frame.rotation / 90) % 4
+        self._upright = (_even_aspect(frame.width, pixel_aspect), frame.height)
+        self.width, self.height = self._upright if self._quarter_turns % 2 == 0 else self._upright[::-1]
+
+    def detector_view(
+        self, scalers: "Scalers", width: int, region: Rectangle = WHOLE, masks: tuple[Rectangle, ...] = ()
+    ) -> DetectorView:
+        """Scales `region` down to `width` pixels (never up) and blackens `masks`."""
+        left, top, right, bottom = region
+        factor = min(1.0, width / ((right - left) * self.width))
+        sizes = [max(round(side * factor), 32) for side in self._upright]
+        planes = self._turn(scalers.scale(self._frame, (sizes[0], sizes[1]), "gbrp"))
+        _, h, w = planes.shape
+        for mask in masks:
+            planes[:, _span(mask[1], mask[3], h), _span(mask[0], mask[2], w)] = 0
+        rows, columns = _span(top, bottom, h), _span(left, right, w)
+        scale = (self.width / w, self.height / h)
+        return DetectorView(planes[:, rows, columns], scale, (columns.start * scale[0], rows.start * scale[1]))
+
+    def luma(self, scalers: "Scalers", masks: tuple[Rectangle, ...] = ()) -> Luma:
+        """Returns luma without a copy where the decoder's first plane is it; otherwise converted to full range."""
+        frame = self._frame
+        name = frame.format.name
+        if name.startswith(_LUMA_FIRST) and not name.endswith(("le", "be")) and self._upright[0] == frame.width:
+            plane = frame.planes[0]
+            stored = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:frame.height, :frame.width]
+            full = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray"))
+        else:
+            stored, full = scalers.scale(frame, self._upright, "gray")[0], True
+        turned = self._turn(stored[None])[0]
+        if masks:
+            turned = turned.copy()
+            for mask in masks:
+                turned[_span(mask[1], mask[3], self.height), _span(mask[0], mask[2], self.width)] = 0
+        return Luma(turned, not full)
+
+    def _turn(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.rot90(planes, self._quarter_turns, axes=(1, 2)) if self._quarter_turns else planes
+
+
+class Scalers:
+    """libswscale contexts by geometry; one object for each thread."""
+
+    def __init__(self) -> None:
+        self._reformatters: dict[tuple[object, ...], VideoReformatter] = {}
+
+    def scale(self, frame: VideoFrame, size: tuple[int, int], target: str) -> NDArray[np.uint8]:
+        """Scales to `size` (width, height) and converts to `gbrp` or `gray`.
+
+        Returns:
+            (3, height, width), planes B, G, R, or (1, height, width).
+        """
+        key = (frame.format.name, frame.width, frame.height, size, target)
+        if key not in self._reformatters:
+            if len(self._reformatters) >= _SCALERS_KEPT:
+                self._reformatters.clear()
+            self._reformatters[key] = VideoReformatter()
+        out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1)
+        planes = [np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:out.height, :out.width] for p in out.planes]
+        if target == "gray":
+            return planes[0][None]
+        green, blue, red = planes
+        return np.stack((blue, green, red))
+
+
+def _even_aspect(width: int, pixel_aspect: Fraction | None) -> int:
+    if not pixel_aspect or not Fraction(1, 10) < pixel_aspect < 10:
+        return width
+    return round(width * pixel_aspect)
+
+
+def _span(begin: float, end: float, size: int) -> slice:
+    start = min(round(begin * size), size - 1)
+    return slice(start, max(round(end * size), start + 1))

@@ -1,0 +1,164 @@
+"""The frame's way put together: readers, buffers, analyzers, timelines; used by the service and by replay."""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
+from emotiond.config import Config, StreamConfig
+from emotiond.crew import Crew
+from emotiond.errors import ConfigError
+from emotiond.events import StatusEvent
+from emotiond.frames import FrameBuffers, FrameLedger
+from emotiond.metrics import Metrics
+from emotiond.stream import Playback, PublishStatus, StreamReader
+from emotiond.timeline import Emit, Timeline
+from emotionnet.classifier import Classifier, load_classifier
+from emotionnet.weights import WeightsError
+from yunet.detector import Detector, load_detector
+from yunet.weights import WeightsError as DetectorWeightsError
+
+GPU_BATCH = 32  # most frames in one call on a GPU
+
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Everything between the sources and the events.
+
+    Attributes:
+        ledger: the frame counters.
+        metrics: all metrics.
+        readers: stream -> its reader.
+        buffers: the frames that wait.
+        model: the classifier's weights.
+    """
+
+    def __init__(self, config: Config, emit: Emit, publish_status: PublishStatus | None = None) -> None:
+        """Loads the models; nothing runs yet.
+
+        Args:
+            config: the configuration; its streams are added with `add_stream`.
+            emit: takes every event, in order for each stream; may wait.
+            publish_status: takes the events of the streams' lives.
+
+        Raises:
+            ConfigError: device or weights are not usable.
+        """
+        self._config, self._emit = config, emit
+        self._publish_status: PublishStatus = publish_status or _ignore
+        self._stop = threading.Event()
+        self._streams: dict[str, StreamConfig] = {}
+        self._timelines: dict[str, Timeline] = {}
+        self.readers: dict[str, StreamReader] = {}
+        self.ledger = FrameLedger()
+        self.buffers = FrameBuffers(self.ledger)
+
+        device = choose_device(config.compute.device)
+        workers = 1 if device != "cpu" else worker_count(config)
+        self._batch = 1 if device == "cpu" else GPU_BATCH
+        models = [load_models(config, device) for _ in range(workers)]
+        self.model = models[0][1].info
+        self.metrics = Metrics(self.ledger, self.model.labels)
+        self.metrics.set_model(self.model.model_id)
+        self._analyzers = [Analyzer(detector, classifier, config.detector, self._streams, self.metrics)
+                           for detector, classifier in models]
+        self.reading = Crew()
+        self.analyzing = Crew()
+
+    def add_stream(self, name: str, config: StreamConfig, playback: Playback | None = None) -> StreamReader:
+        """Adds a stream; `playback` as in `StreamReader`."""
+        reader = StreamReader(
+            name, config, buffers=self.buffers, ledger=self.ledger, metrics=self.metrics,
+            publish_status=self._publish_status, stop=self._stop, playback=playback)
+        self._streams[name] = config
+        self._timelines[name] = Timeline(
+            self._config.classifier, config.labels, self._config.publish_empty, self.model, self.ledger,
+            self.metrics, self._emit)
+        self.readers[name] = reader
+        return reader
+
+    def start(self) -> None:
+        """Starts the analyzers."""
+        for index, analyzer in enumerate(self._analyzers):
+            self.analyzing.start(
+                f"analyzer-{index}", lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, self._batch))
+
+    def read(self, name: str) -> threading.Thread:
+        """Starts a stream's reader."""
+        return self.reading.start(f"reader-{name}", self.readers[name].run)
+
+    def stop_reading(self, deadline: float) -> list[str]:
+        """Ends the readers; returns those still alive at monotonic time `deadline`."""
+        self._stop.set()
+        return self.reading.join(deadline)
+
+    def finish(self, deadline: float, drain: bool = True) -> list[str]:
+        """Analyses (or drops and counts) what waits and ends the analyzers; returns those still alive."""
+        self.buffers.close(drain)
+        alive = self.analyzing.join(deadline)
+        if alive and drain:
+            self.buffers.close(drain=False)
+        return alive
+
+    def wait_until_analyzed(self, name: str, poll_seconds: float = 0.01) -> None:
+        """Waits until a stream that ended has no frame in flight, or a thread died."""
+        while self.ledger.snapshot()[name].in_flight and not self.analyzing.failed.is_set():
+            time.sleep(poll_seconds)
+
+    def _deliver(self, analysis: Analysis) -> None:
+        self._timelines[analysis.ticket.frame.stream].deliver(analysis)
+
+
+def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
+    """Loads detector and classifier for `cpu`, `torch:cpu` or `cuda:N`.
+
+    Raises:
+        ConfigError: weights or device are not usable, with the key at fault.
+    """
+    try:
+        detector = load_detector(device, score=config.detector.score, max_faces=FACES_DETECTED)
+    except DetectorWeightsError as error:
+        raise ConfigError(f"detector: {error}") from None
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(f"compute.device: {device} cannot be used ({error}); "
+                          "install emotiond[gpu] or set cpu") from None
+    try:
+        return detector, load_classifier(config.classifier.weights, device)
+    except (WeightsError, OSError) as error:
+        raise ConfigError(f"classifier.weights: {error}") from None
+
+
+def choose_device(wanted: str) -> str:
+    """Returns the device for `auto`: the first GPU where torch is installed and sees one, else the CPU."""
+    if wanted != "auto":
+        return "cuda:0" if wanted == "cuda" else wanted
+    if not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")):
+        return "cpu"  # without a driver there is no need to spend seconds on importing torch
+    try:
+        import torch
+    except ImportError:
+        log.warning("there is a GPU, but torch is not installed; install emotiond[gpu] to use it")
+        return "cpu"
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def worker_count(config: Config) -> int:
+    """Returns the number of analyzers on a CPU: one for each core this process may use."""
+    return available_cores() if config.compute.workers == "auto" else config.compute.workers
+
+
+def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Returns the cores of this process by affinity and by a container's quota (cgroup v2), at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        limit, period = quota.read_text().split()
+        return max(1, min(cores, -(-int(limit) // int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return cores
+
+
+def _ignore(kind: str, event: StatusEvent) -> None:
+    """Stands in where nobody listens to the streams' lives."""

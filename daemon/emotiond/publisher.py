@@ -1,0 +1,202 @@
+"""Sends the spool's events to Redis Streams, once and in order, and the streams' life to the status key.
+
+A batch is appended by one script that first compares the key's last id with the one known here, so a
+lost reply, a restart or another writer is noticed instead of doubling or mixing entries.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from importlib.resources import files
+from typing import Any
+
+import redis
+import redis.exceptions as errors
+
+from emotiond.config import RedisConfig
+from emotiond.events import StatusEvent, format_id, parse_id, status_fields
+from emotiond.metrics import Metrics
+from emotiond.redact import redact
+from emotiond.spool import Entry, MemorySpool
+from emotiond.store import describe, error_kind
+
+BATCH = 100
+STATUS_KEPT = 10_000      # entries of the status key, about
+STATUS_WAITING = 1_000    # status events held while Redis is away; the oldest go first
+TRIM_SECONDS = 30.0
+RETRY_FIRST, RETRY_MOST = 0.1, 2.0
+SCRIPT = files("emotiond").joinpath("append.lua").read_text(encoding="utf-8")
+_ASK_ONLY = ""
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """The only writer of this daemon's keys; `run` is a thread's whole life.
+
+    Attributes:
+        connected: whether the last exchange with Redis worked.
+        error: the last failure in one sentence, None while it works.
+    """
+
+    def __init__(
+        self, client: redis.Redis, url: str, config: RedisConfig, spool: MemorySpool, metrics: Metrics, instance: str
+    ) -> None:
+        self.connected, self.error = False, None
+        self._client, self._url, self._config = client, url, config
+        self._spool, self._metrics, self._instance = spool, metrics, instance
+        self._sha: str | None = None
+        self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
+        self._sent: dict[str, tuple[int, int]] = {}            # stream -> highest id tried and not yet answered
+        self._status: deque[dict[str, bytes]] = deque(maxlen=STATUS_WAITING)
+        self._status_count = 0
+        self._status_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._next_trim = 0.0
+
+    def publish_status(self, kind: str, event: StatusEvent) -> None:
+        """Hands over an event for the status key; never waits."""
+        with self._status_lock:
+            self._status_count += 1
+            self._status.append(
+                status_fields(kind, event, self._status_count, time.time_ns() // 1000, self._instance))
+        self._spool.wake()
+
+    def run(self) -> None:
+        """Publishes until `stop`, trying again for as long as Redis is away."""
+        retry = RETRY_FIRST
+        while not self._stop.is_set():
+            try:
+                if not self.connected:
+                    self._client.ping()
+                busy = self._round()
+            except (errors.RedisError, OSError) as error:
+                self._note_failure(error)
+                self._stop.wait(retry)
+                retry = min(retry * 2, RETRY_MOST)
+                continue
+            self._note_success()
+            retry = RETRY_FIRST
+            if not busy and not self._status:
+                self._spool.wait(1.0)
+        self._client.close()
+
+    def drain(self, deadline: float) -> int:
+        """Waits until everything is out or monotonic time `deadline` has come; returns how many events are left."""
+        left = self._spool.drain(deadline)
+        while self._status and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return left
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stop.set()
+        self._spool.wake()
+
+    def _key(self, stream: str) -> str:
+        return f"{self._config.key_prefix}:{stream}"
+
+    def _round(self) -> bool:
+        """One exchange: a batch of each stream that has events, and the status events. Returns whether it sent any."""
+        pending = self._spool.pending(BATCH)
+        with self._status_lock:
+            status = list(self._status)
+        if not pending and not status:
+            self._trim_by_age()
+            return False
+        begin = time.monotonic()
+        if pending and self._sha is None:
+            self._sha = str(self._client.script_load(SCRIPT))
+        pipe = self._client.pipeline(transaction=False)
+        for stream, entries in pending.items():
+            pipe.evalsha(self._sha or "", 1, self._key(stream), *self._arguments(stream, entries))
+        for fields in status:
+            pipe.xadd(self._key("status"), fields, maxlen=STATUS_KEPT, approximate=True)  # pyright: ignore[reportArgumentType]
+        replies = pipe.execute(raise_on_error=False)
+        failure: Exception | None = None
+        for (stream, entries), reply in zip(pending.items(), replies, strict=False):
+            if isinstance(reply, Exception):
+                failure = reply
+                if isinstance(reply, errors.NoScriptError):
+                    self._sha, failure = None, None
+            else:
+                self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
+        for reply in replies[len(pending):]:
+            if isinstance(reply, Exception):
+                failure = reply
+            else:
+                with self._status_lock:
+                    if self._status and self._status[0] in status:
+                        self._status.popleft()
+        self._metrics.stage["publish"].observe(time.monotonic() - begin)
+        self._trim_by_age()
+        if failure:
+            raise failure
+        return True
+
+    def _arguments(self, stream: str, entries: list[Entry]) -> list[Any]:
+        known = self._known.get(stream, _ASK_ONLY)
+        width = 2 * len(entries[0].fields)
+        if known == _ASK_ONLY:
+            return [known, 0, width]
+        self._sent[stream] = max(entries[-1].id, self._sent.get(stream, (0, 0)))
+        arguments: list[Any] = [known, self._config.maxlen or 0, width]
+        for entry in entries:
+            arguments.append(format_id(entry.id))
+            for name, value in entry.fields.items():
+                arguments += (name, value)
+        return arguments
+
+    def _take_reply(self, stream: str, entries: list[Entry], outcome: int, last: str) -> None:
+        known, last_id = self._known.get(stream), parse_id(last)
+        self._known[stream] = last
+        if outcome:
+            if outcome == 2:
+                log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
+            self._acknowledge(stream, last_id)
+            return
+        if known is not None and last_id in {entry.id for entry in entries} and last_id <= self._sent.get(stream, (0, 0)):
+            log.info("a reply had been lost; its entries are there", extra={"stream": stream})
+            self._metrics.resent.labels("lost_reply").inc(len(self._acknowledge(stream, last_id)))
+        elif known is not None and last_id < parse_id(known):
+            log.warning("key lost entries that Redis had acknowledged (failover or restore)",
+                        extra={"stream": stream, "was": known, "is": last})
+        elif self._spool.rise_above(stream, last_id) or known is not None:
+            log.warning("key holds later entries of another writer or run; going on above them",
+                        extra={"stream": stream, "last_id": last})
+
+    def _acknowledge(self, stream: str, through: tuple[int, int]) -> list[Entry]:
+        now = time.monotonic()
+        done = self._spool.acknowledge(stream, through)
+        self._metrics.published.labels(stream).inc(len(done))
+        latency = self._metrics.latency.labels(stream)
+        for entry in done:
+            latency.observe(now - entry.arrived)
+        return done
+
+    def _trim_by_age(self) -> None:
+        if self._config.max_age is None or time.monotonic() < self._next_trim:
+            return
+        self._next_trim = time.monotonic() + TRIM_SECONDS
+        oldest = int((time.time() - self._config.max_age) * 1000)
+        pipe = self._client.pipeline(transaction=False)
+        for stream in self._known:
+            pipe.xtrim(self._key(stream), minid=oldest, approximate=True)
+        pipe.execute(raise_on_error=False)
+
+    def _note_failure(self, error: Exception) -> None:
+        kind, text = error_kind(error), describe(error, self._url)
+        self._metrics.redis_errors.labels(kind).inc()
+        self._metrics.redis_up.set(0)
+        if self.error is None:
+            log.warning("%s", text)
+        self.connected, self.error = False, text
+        if kind in ("readonly", "moved"):
+            self._client.connection_pool.disconnect()  # the server is a replica now: find the primary anew
+
+    def _note_success(self) -> None:
+        if not self.connected:
+            log.info("Redis answers at %s", redact(self._url))
+        self.connected, self.error = True, None
+        self._metrics.redis_up.set(1)

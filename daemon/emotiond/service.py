@@ -1,0 +1,197 @@
+"""The service: starts everything, waits for a signal or a failure, and stops front to back."""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from emotiond import __version__
+from emotiond.config import Config
+from emotiond.crew import Crew
+from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
+from emotiond.frames import Frame
+from emotiond.metrics import Gauges
+from emotiond.pipeline import Pipeline
+from emotiond.publisher import Publisher
+from emotiond.redact import redact
+from emotiond.spool import MemorySpool
+from emotiond.store import connect
+from emotiond.stream import Playback
+from emotiond.web import WebServer
+
+HEARTBEAT_SECONDS = 10.0
+STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
+_DRAIN_SHARE = 0.5       # of it, until frames not analysed yet are dropped
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """A running daemon.
+
+    Attributes:
+        port: where HTTP listens.
+        pipeline: its frames' way.
+        publisher: its way to Redis.
+        spool: the events between the two.
+    """
+
+    def __init__(self, config: Config, url: str, playback: Playback | None = None) -> None:
+        """Loads the models; nothing runs yet.
+
+        Args:
+            config: the configuration.
+            url: of Redis, with `embedded` resolved.
+            playback: how to play files, where not as they would by default.
+
+        Raises:
+            ConfigError: it cannot start.
+        """
+        self._config = config
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._crew = Crew(self._wake.set)
+        self._models_loaded = False
+        self._published = False
+        self.web: WebServer | None = None
+        self.spool = MemorySpool(config.spool.max_bytes, self._event_dropped)
+        self.pipeline = Pipeline(config, self._emit, lambda kind, event: self.publisher.publish_status(kind, event))
+        self.publisher = Publisher(connect(config.redis, url), url, config.redis, self.spool,
+                                   self.pipeline.metrics, config.instance)
+        self.pipeline.metrics.read_gauges = self._gauges
+        self.pipeline.reading = Crew(self._wake.set)
+        self.pipeline.analyzing = Crew(self._wake.set)
+        for name, stream in config.streams.items():
+            reader = self.pipeline.add_stream(name, stream, playback)
+            self.spool.add_stream(name, reader.live)
+
+    def run(self) -> bool:
+        """Runs until a signal or `stop`; returns whether it ended well. Must be called in the main thread."""
+        with _signals(self._on_signal):
+            self.start()
+            self._main_loop()
+            return self.shut_down()
+
+    def stop(self) -> None:
+        """Asks `run` to end; callable from any thread."""
+        self._stopping.set()
+        self._wake.set()
+
+    def not_ready(self) -> str | None:
+        """Returns why /readyz says no, None when it says yes."""
+        if self._stopping.is_set():
+            return "stopping"
+        if self._failure():
+            return "a thread died"
+        if not self._published:
+            return self.publisher.error or "waiting for Redis"
+        return None
+
+    def start(self) -> None:
+        """Starts HTTP, publisher, analyzers and readers, and returns.
+
+        Raises:
+            UnavailableError: the port cannot be had.
+        """
+        self.web = WebServer(self._config.http.address, self.pipeline.metrics.registry, self.not_ready,
+                             self._not_healthy, self._streams)
+        self._crew.start("http", self.web.run)
+        self._crew.start("publisher", self.publisher.run)
+        self.pipeline.start()
+        for name in self.pipeline.readers:
+            self.pipeline.read(name)
+        host = self._config.http.address[0] or "0.0.0.0"
+        log.info("emotiond %s runs", __version__, extra={
+            "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
+            "http": f"http://{host}:{self.web.port}"})
+
+    def _main_loop(self) -> None:
+        next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        while not self._stopping.is_set() and not self._failure():
+            self._wake.wait(0.1 if not self._published else 1.0)
+            self._wake.clear()
+            self._published = self._published or self.publisher.connected
+            self.pipeline.metrics.ready.set(self.not_ready() is None)
+            if time.monotonic() >= next_heartbeat:
+                next_heartbeat += HEARTBEAT_SECONDS
+                states = {name: str(reader.state) for name, reader in self.pipeline.readers.items()}
+                self.publisher.publish_status(HEARTBEAT_TYPE, StatusEvent(None, streams=states))
+
+    def shut_down(self) -> bool:
+        """Sources stop, frames drain, analyzers join, the spool drains, then Redis and HTTP close.
+
+        Returns:
+            Whether nothing failed and nothing is left.
+        """
+        failure = self._failure()
+        self._stopping.set()
+        self.pipeline.metrics.ready.set(0)
+        log.info("stopping")
+        deadline = time.monotonic() + STOP_SECONDS
+        alive = self.pipeline.stop_reading(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE)
+        alive += self.pipeline.finish(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE, drain=failure is None)
+        left = self.publisher.drain(deadline)
+        self.spool.close()
+        self.publisher.stop()
+        if self.web:
+            self.web.close()
+        alive += self._crew.join(deadline + 1)
+        for name in alive:
+            log.error("thread did not end in time", extra={"thread": name})
+        if left:
+            log.error("events were not delivered: Redis is away", extra={"events": left})
+        counts = self.pipeline.ledger.snapshot().values()
+        log.info("stopped", extra={
+            "frames_read": sum(c.read for c in counts), "frames_analyzed": sum(c.analyzed for c in counts),
+            "frames_dropped": sum(sum(c.dropped.values()) for c in counts),
+            "frames_in_flight": sum(c.in_flight for c in counts)})
+        return failure is None and not left and not alive
+
+    def _emit(self, event: FrameEvent, frame: Frame) -> None:
+        self.pipeline.metrics.events.labels(event.stream).inc()
+        fields = frame_fields(event, frame.captured_us, self._config.instance)
+        self.spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+
+    def _event_dropped(self, stream: str) -> None:
+        self.pipeline.metrics.events_dropped.labels(stream, "spool_full").inc()
+
+    def _failure(self) -> tuple[str, BaseException] | None:
+        crews = (self._crew, self.pipeline.reading, self.pipeline.analyzing)
+        return next((crew.failure for crew in crews if crew.failure), None)
+
+    def _not_healthy(self) -> str | None:
+        failure = self._failure()
+        return f"thread {failure[0]} died" if failure else None
+
+    def _streams(self) -> object:
+        counts = self.pipeline.ledger.snapshot()
+        return {name: {
+            "state": str(reader.state), "live": reader.live, "source": redact(reader.config.source),
+            "error": reader.error, "frames_read": counts[name].read, "frames_analyzed": counts[name].analyzed,
+            "frames_in_flight": counts[name].in_flight,
+            "frames_dropped": {str(reason): count for reason, count in counts[name].dropped.items()},
+        } for name, reader in self.pipeline.readers.items()}
+
+    def _gauges(self) -> Gauges:
+        events, size, oldest = self.spool.figures()
+        return Gauges({f"frames:{name}": depth for name, depth in self.pipeline.buffers.depths().items()},
+                      events, size, self._config.spool.max_bytes, oldest)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stopping.is_set():
+            raise SystemExit(128 + number)  # a second signal forces the exit
+        self.stop()
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Installs the handler for SIGTERM and SIGINT and puts the old ones back."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,226 @@
+"""One stream's reader: opens its source, hands frames on, and owns reconnecting."""
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from emotiond.config import StreamConfig
+from emotiond.events import DOWN_TYPE, ENDED_TYPE, UP_TYPE, StatusEvent
+from emotiond.frames import Drop, Frame, FrameBuffers, FrameLedger
+from emotiond.metrics import Metrics
+from emotiond.picture import Picture
+from emotiond.source import MAX_PIXELS, Decoded, EndedError, OpenError, Source, SourceCounts, kind_of, open_source
+
+BACKOFF_FIRST, BACKOFF_FACTOR, BACKOFF_MOST = 1.0, 1.5, 60.0
+REFUSED_SECONDS = 30.0  # a wrong password or path does not mend itself soon, and cameras lock accounts
+_FALLBACK_RATE = 25.0   # frames a second of a file that does not say
+
+log = logging.getLogger(__name__)
+
+PublishStatus = Callable[[str, StatusEvent], None]
+
+
+class State(StrEnum):
+    """What a stream is doing."""
+
+    CONNECTING = "connecting"
+    RUNNING = "running"
+    STALLED = "stalled"
+    BACKOFF = "backoff"
+    AUTH_FAILED = "auth_failed"
+    NOT_FOUND = "not_found"
+    ENDED = "ended"
+
+
+class Backoff:
+    """Seconds between tries: 1 to 60, growing by half each time, with a fifth of jitter to either side.
+
+    The next wait is about a third of the outage so far, so a short outage costs a short wait.
+    """
+
+    def __init__(self) -> None:
+        self._next = BACKOFF_FIRST
+
+    def next(self) -> float:
+        """Returns how long to wait now."""
+        wait, self._next = self._next, min(self._next * BACKOFF_FACTOR, BACKOFF_MOST)
+        return wait * random.uniform(0.8, 1.2)
+
+    def reset(self) -> None:
+        """A connection worked: begin anew."""
+        self._next = BACKOFF_FIRST
+
+
+@dataclass(frozen=True)
+class Playback:
+    """How a file is played.
+
+    Attributes:
+        speed: pace against its own times; infinite is as fast as it can be analysed.
+        start_us: capture time of its first frame in microseconds since the epoch; now by default.
+        once: whether its end is the stream's end.
+    """
+
+    speed: float = math.inf
+    start_us: int | None = None
+    once: bool = True
+
+
+class StreamReader:
+    """Reads one stream until it ends or `stop` is set; `run` is a thread's whole life.
+
+    Attributes:
+        state: what it is doing now.
+        error: why it does not run, in words without secrets; None while it runs.
+        failed: a file that could not be opened, or broke off.
+        decode_errors: packets that could not be decoded so far.
+        source: the source while it is open.
+    """
+
+    def __init__(
+        self, name: str, config: StreamConfig, *, buffers: FrameBuffers, ledger: FrameLedger, metrics: Metrics,
+        publish_status: PublishStatus, stop: threading.Event, playback: Playback | None = None,
+    ) -> None:
+        """Prepares the reader.
+
+        Args:
+            name: the stream's name.
+            config: its configuration.
+            buffers: get the frames.
+            ledger: counts them.
+            metrics: get the rest.
+            publish_status: gets the events of the stream's life.
+            stop: ends the reader.
+            playback: how to play a file; by default a camera's part is played for ever at its own pace, and
+                other files once, as fast as they can be analysed.
+        """
+        self.name, self.config = name, config
+        self.state, self.error, self.failed = State.CONNECTING, None, False
+        self.decode_errors = 0
+        self.source: Source | None = None
+        self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
+        self._publish_status, self._stop = publish_status, stop
+        is_file = kind_of(config.source) == "file"
+        self.live = config.live if config.live != "auto" else not is_file
+        self._playback = playback or Playback(speed=1.0 if is_file and self.live else math.inf, once=not self.live)
+        self._backoff = Backoff()
+        self._index = 0
+        self._up: bool | None = None
+        self._next_due = float("-inf")
+        buffers.add_stream(name, self.live)
+        ledger.add_stream(name)
+        metrics.add_stream(name)
+
+    def run(self) -> None:
+        """Reads, reconnects, and returns when a file ended or `stop` is set."""
+        while not self._stop.is_set():
+            self._set_state(State.CONNECTING)
+            try:
+                source = open_source(self.config)
+            except OpenError as error:
+                self._metrics.connects.labels(self.name, error.outcome).inc()
+                if not self._wait_to_reopen(error.outcome, str(error)):
+                    return
+                continue
+            self._metrics.connects.labels(self.name, "ok").inc()
+            self.source = source
+            try:
+                self._read(source)
+            except EndedError as error:
+                self._metrics.reconnects.labels(self.name, error.reason).inc()
+                if not self._wait_to_reopen(error.reason, str(error)):
+                    return
+            else:
+                if not self._stop.is_set():
+                    self._end(None)
+                return
+            finally:
+                self._count(source.counts)
+                self.source = None
+                source.close()
+
+    def _read(self, source: Source) -> None:
+        speed, start_us = self._playback.speed, self._playback.start_us or time.time_ns() // 1000
+        begin, first_pts = time.monotonic(), None
+        for decoded in source.frames(self._stop.is_set):
+            self._count(source.counts)
+            self._metrics.stage["decode"].observe(decoded.decode_seconds)
+            if self._up is not True:
+                self._note_up(source)
+            seconds = decoded.pts if decoded.pts is not None else self._index / (source.rate or _FALLBACK_RATE)
+            first_pts = seconds if first_pts is None else first_pts
+            since_start = seconds - first_pts
+            if speed < math.inf:
+                self._stop.wait(max(begin + since_start / speed - time.monotonic(), 0))
+            self._hand_on(decoded, source, start_us + round(since_start * 1_000_000))
+
+    def _hand_on(self, decoded: Decoded, source: Source, file_us: int) -> None:
+        self._ledger.read(self.name)
+        index, self._index = self._index, self._index + 1
+        arrived = decoded.arrived if self._playback.speed == math.inf else time.monotonic()
+        captured_us = file_us if decoded.captured_us is None else decoded.captured_us
+        self._metrics.last_frame.labels(self.name).set(decoded.arrived_us / 1_000_000)
+        if decoded.frame.width * decoded.frame.height > MAX_PIXELS:
+            self._ledger.dropped(self.name, Drop.TOO_LARGE)
+        elif self.config.max_fps and not self._is_due(captured_us / 1_000_000, self.config.max_fps):
+            self._ledger.dropped(self.name, Drop.MAX_FPS)
+        else:
+            arrived_us = decoded.arrived_us if source.live else None
+            self._buffers.put(Frame(self.name, index, decoded.pts, captured_us, decoded.clock, arrived, arrived_us,
+                                    Picture(decoded.frame, source.pixel_aspect)))
+
+    def _is_due(self, seconds: float, rate: float) -> bool:
+        """Lets `rate` frames a second pass on average, also when the source's rate is no multiple of it."""
+        if not self._next_due - 1 / rate <= seconds:  # the clock went back
+            self._next_due = seconds
+        if seconds < self._next_due - 1e-3:
+            return False
+        self._next_due = max(self._next_due + 1 / rate, seconds)
+        return True
+
+    def _count(self, counts: SourceCounts) -> None:
+        self._metrics.bytes_read.labels(self.name).inc(counts.bytes)
+        self._metrics.decode_errors.labels(self.name).inc(counts.decode_errors)
+        self.decode_errors += counts.decode_errors
+        counts.bytes = counts.decode_errors = 0
+
+    def _note_up(self, source: Source) -> None:
+        self._up, self.error = True, None
+        self._backoff.reset()
+        self._set_state(State.RUNNING)
+        log.info("stream is up", extra={"stream": self.name, "codec": source.codec,
+                                        "size": f"{source.size[0]}x{source.size[1]}"})
+        self._publish_status(UP_TYPE, StatusEvent(self.name))
+
+    def _wait_to_reopen(self, reason: str, text: str) -> bool:
+        """Reports the failure and waits; a file is not tried again. Returns whether to go on."""
+        if self._playback.once:
+            self.failed = reason != "eof"
+            self._end(text if self.failed else None)
+            return False
+        if self._up is not False or text != self.error:
+            log.warning("stream is down: %s", text, extra={"stream": self.name, "reason": reason})
+            self._publish_status(DOWN_TYPE, StatusEvent(self.name, reason, text))
+        self._up, self.error = False, text
+        states = {"auth": State.AUTH_FAILED, "not_found": State.NOT_FOUND, "stall": State.STALLED}
+        self._set_state(states.get(reason, State.BACKOFF))
+        wait = REFUSED_SECONDS if self.state in (State.AUTH_FAILED, State.NOT_FOUND) else self._backoff.next()
+        return not self._stop.wait(wait)
+
+    def _end(self, text: str | None) -> None:
+        self.error = text
+        self._set_state(State.ENDED)
+        if text:
+            log.error("stream failed: %s", text, extra={"stream": self.name})
+        else:
+            log.info("stream ended", extra={"stream": self.name, "frames": self._index})
+        self._publish_status(ENDED_TYPE, StatusEvent(self.name, "error" if text else "eof", text))
+
+    def _set_state(self, state: State) -> None:
+        self.state = state
+        self._metrics.set_state(self.name, state)

@@ -1,0 +1,5 @@
+"""YuNet, the face detector: network, box decoding, weights and the detectors that run it.
+
+Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, https://doi.org/10.1007/s11633-023-1423-y.
+Importing this package never imports torch; `yunet.network` and `yunet.torch_detector` do.
+"""

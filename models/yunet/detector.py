@@ -1,0 +1,135 @@
+"""Finds faces in pictures with YuNet: on a CPU through onnxruntime, elsewhere through torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from yunet.decode import STRIDES, anchors, decode, suppress
+from yunet.weights import WeightsError, read_weights
+
+__all__ = ["Detector", "Faces", "OnnxDetector", "Picture", "WeightsError", "load_detector"]
+
+NMS_IOU = 0.45
+"""Measured on 200 pictures of WIDER FACE: average precision of faces of 32 px and more is .896 at 0.3, .910 at 0.45
+and .912 at 0.5; F1 at score 0.6 is highest at 0.45."""
+
+Picture = NDArray[np.uint8]
+"""Planes B, G, R of a picture, (3, H, W), 0..255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of one picture, best first.
+
+    Attributes:
+        boxes: (N, 4) x, y, width, height in pixels of the picture given; may reach over its edge.
+        scores: (N,) from the detector's least score to 1.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+class Detector(Protocol):
+    """Finds faces in pictures. An instance serves one thread at a time; give each its own."""
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Faces]:
+        """Returns the faces of each picture, in the order of the pictures.
+
+        Args:
+            pictures: each (3, H, W) planes B, G, R of 0..255; any size of 32 and more, sizes may differ. Faces of
+                about 10 to 300 pixels are found.
+
+        Raises:
+            ValueError: a picture is not (3, H, W) uint8.
+        """
+        ...
+
+
+def load_detector(
+    device: str = "cpu", score: float = 0.6, nms_iou: float = NMS_IOU, max_faces: int = 200
+) -> Detector:
+    """Loads YuNet.
+
+    Args:
+        device: `cpu` is onnxruntime on one thread; `cuda:0` and the like, and `torch:cpu`, are torch.
+        score: faces below it are left out; 0.01 to 0.99, the best F1 is near 0.6.
+        nms_iou: intersection over union above which two boxes are one face.
+        max_faces: the best so many of a picture are kept.
+
+    Raises:
+        WeightsError: the weights are missing or not the ones this code was tested with.
+        ValueError: no such device, torch is missing for it, or a score out of range.
+    """
+    if not 0.01 <= score <= 0.99:
+        raise ValueError(f"score is {score}, must be from 0.01 to 0.99")
+    if device == "cpu":
+        return OnnxDetector(score, nms_iou, max_faces)
+    try:
+        from yunet.torch_detector import TorchDetector
+    except ModuleNotFoundError as error:
+        raise ValueError(f"device {device} needs {error.name}; install emotiond[gpu]") from error
+    return TorchDetector(device.removeprefix("torch:"), score, nms_iou, max_faces)
+
+
+class OnnxDetector:
+    """YuNet in onnxruntime on one thread, picture by picture.
+
+    A batch in one call is slower here, by a quarter at four pictures of 640x384: one fits the cache.
+    Not for several threads at once: the network's input is a buffer that is kept.
+    """
+
+    def __init__(self, score: float, nms_iou: float, max_faces: int) -> None:
+        self._score = score
+        self._nms_iou = nms_iou
+        self._max_faces = max_faces
+        self._session = _open_session(read_weights("yunet.onnx"))
+        self._input = np.empty((1, 3, 0, 0), np.float32)
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Faces]:
+        """As in `Detector`."""
+        return [self._detect_one(picture) for picture in pictures]
+
+    def _detect_one(self, picture: Picture) -> Faces:
+        height, width = padded_size(picture)
+        if self._input.shape[2:] != (height, width):
+            self._input = np.empty((1, 3, height, width), np.float32)
+        fill(self._input[0], picture)
+        raw: NDArray[np.float32] = self._session.run(["raw"], {"picture": self._input})[0]
+        boxes, scores = decode(raw[0], anchors(height, width), self._score)
+        kept = suppress(boxes, self._nms_iou, self._max_faces)
+        return Faces(boxes[kept], scores[kept])
+
+
+def padded_size(picture: Picture) -> tuple[int, int]:
+    """Returns height and width rounded up to what the network takes.
+
+    Raises:
+        ValueError: the picture is not (3, H, W) uint8.
+    """
+    if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or picture.dtype != np.uint8:
+        raise ValueError(f"picture is {picture.dtype} of {picture.shape}, must be uint8 of (3, height, width)")
+    multiple = STRIDES[-1]
+    return -(-picture.shape[1] // multiple) * multiple, -(-picture.shape[2] // multiple) * multiple
+
+
+def fill(target: NDArray[np.float32] | NDArray[np.uint8], picture: Picture) -> None:
+    """Writes a picture into the top left corner of `target` (3, H, W), and zeros right of it and below."""
+    height, width = picture.shape[1:]
+    target[:, :height, :width] = picture
+    target[:, :height, width:] = 0
+    target[:, height:] = 0
+
+
+def _open_session(model: bytes) -> Any:
+    options = cast(Any, onnxruntime).SessionOptions()  # its own module has no types
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,87 @@
+"""A real Prometheus that scrapes one target, and promtool's opinion of a metrics page."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from tests.support.process import ServerProcess
+from tests.support.waiting import free_port, poll
+
+_CONFIGURATION = """\
+global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}
+rule_files: {rules}
+scrape_configs:
+  - job_name: {job}
+    metrics_path: {path}
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+class PrometheusServer(ServerProcess):
+    """Scrapes `target` from entering to leaving.
+
+    Args:
+        folder: gets its data, its configuration and its log.
+        target: host:port.
+        job: label of everything it scrapes.
+        path: the target's page.
+        interval: time between scrapes, as Prometheus writes it.
+        rules: files of alerting and recording rules.
+    """
+
+    def __init__(
+        self, folder: Path, target: str, *, job: str = "emotiond", path: str = "/metrics", interval: str = "500ms",
+        rules: tuple[Path, ...] = (),
+    ) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "prometheus.yml"
+        configuration.write_text(_CONFIGURATION.format(
+            interval=interval, job=job, path=path, target=target, rules=json.dumps([str(file) for file in rules])))
+        super().__init__("prometheus", [
+            "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"], folder / "prometheus.log")
+
+    def ready(self) -> bool:
+        """Tells whether it answers queries."""
+        try:
+            with urlopen(f"{self.url}/-/ready", timeout=2) as answer:
+                return answer.status == 200
+        except (URLError, TimeoutError, ConnectionError):
+            return False
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Returns the `data` of an answer of its HTTP API, such as `get("rules")`."""
+        with urlopen(f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=5) as answer:
+            return json.load(answer)["data"]
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Evaluates PromQL now: labels and value of each series, nothing where there is no series."""
+        result = self.get("query", query=expression)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in result]
+
+    def wait_for_scrape(self, deadline_s: float = 10) -> None:
+        """Returns after the target was scraped once without an error.
+
+        Raises:
+            AssertionError: it was not, with Prometheus' reason.
+        """
+        def error() -> str:
+            return "; ".join(f"{t['health']}: {t['lastError']}" for t in self.get("targets")["activeTargets"])
+
+        poll(lambda: any(value == 1 for _, value in self.query("up")), deadline_s, lambda: f"not scraped: {error()}")
+
+
+def check_metrics(text: str) -> None:
+    """Hands a metrics page (Prometheus text format) to `promtool check metrics`.
+
+    Raises:
+        AssertionError: promtool complains, be it about style only.
+    """
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0 and not result.stderr and not result.stdout, result.stdout + result.stderr

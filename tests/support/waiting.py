@@ -1,0 +1,48 @@
+"""Waiting for something with a deadline, and ports that nobody uses."""
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def poll(predicate: Callable[[], T], deadline_s: float, message: str | Callable[[], str], every_s: float = 0.02) -> T:
+    """Calls `predicate` until it gives something true, and returns that.
+
+    Raises:
+        AssertionError: with `message`, when it gave nothing true for `deadline_s` seconds.
+    """
+    deadline = time.monotonic() + deadline_s
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"{message() if callable(message) else message} (waited {deadline_s:g} s, last answer: {value!r})")
+        time.sleep(every_s)
+    return value
+
+
+def free_port() -> int:
+    """Returns a TCP port of 127.0.0.1 that nobody listens on.
+
+    It lies below the ephemeral range: a client that keeps knocking at a dead server's port from that range
+    may be given the very same port as its own, connect to itself, and keep the server from coming back.
+    """
+    for port in random.sample(range(18_000, 32_000), 200):
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 18000 and 32000")
+
+
+def listens(port: int) -> bool:
+    """Tells whether something accepts connections on this port of 127.0.0.1."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0

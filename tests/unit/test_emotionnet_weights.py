@@ -1,0 +1,170 @@
+"""Sets of weights: what is read, and what is refused in which words."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emotionnet.classifier import load_classifier
+from emotionnet.weights import BUILTIN, LABELS, WeightsError, load_info, write_info
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Returns a folder with a copy of the built-in set."""
+    for file in BUILTIN.parent.glob("emotionnet.*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, change: Change) -> None:
+    """Applies `change` to the JSON of the set."""
+    path = folder / "emotionnet.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Puts other content in place of a file of the set, with its hash in the JSON."""
+    (folder / name).write_bytes(content)
+    rewrite(folder, lambda c: c["sha256"].update({name: hashlib.sha256(content).hexdigest()}))
+
+
+def refusal(folder: str | Path) -> str:
+    """Returns the sentence with which the set is refused."""
+    with pytest.raises(WeightsError) as caught:
+        load_classifier(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_built_in_set_says_what_it_is() -> None:
+    info = load_info()
+
+    assert info.labels == LABELS == tuple(sorted(LABELS))
+    assert info.parameters == 1_768_551
+    assert info.model_id == f"emotionnet-{info.version}"
+    assert set(info.sha256) == {"emotionnet.onnx", "emotionnet.safetensors"}
+
+
+def test_the_built_in_set_is_whole_and_below_8_mb() -> None:
+    info = load_info()
+
+    assert sum(len(info.read(suffix)) for suffix in (".onnx", ".safetensors")) < 8e6
+
+
+def test_a_set_is_named_by_its_json_or_by_its_folder(weights: Path) -> None:
+    assert load_info(weights) == load_info(weights / "emotionnet.json") == load_info(str(weights))
+
+
+def test_what_is_written_is_read_back_equal(weights: Path) -> None:
+    info = load_info(weights)
+
+    write_info(info)
+
+    assert load_info(weights) == info
+    assert list(weights.glob("*.part")) == []
+
+
+def test_another_hash_is_refused(weights: Path) -> None:
+    path = weights / "emotionnet.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+    assert refusal(weights).startswith(f"{path}: its sha256 is ")
+
+
+def test_a_missing_file_is_named(weights: Path) -> None:
+    (weights / "emotionnet.onnx").unlink()
+
+    message = refusal(weights)
+
+    assert str(weights / "emotionnet.onnx") in message
+    assert "put it back beside its JSON" in message
+
+
+def test_a_truncated_onnx_is_refused(weights: Path) -> None:
+    replace_file(weights, "emotionnet.onnx", (weights / "emotionnet.onnx").read_bytes()[:1_000_000])
+
+    assert "onnxruntime cannot load it" in refusal(weights)
+
+
+def test_an_onnx_whose_weights_are_no_numbers_is_refused(weights: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs emotiond[train]")
+    model = onnx.load(weights / "emotionnet.onnx")
+    bias = next(t for t in model.graph.initializer if t.name.endswith("linear.bias"))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) * float("nan"), bias.name))
+    replace_file(weights, "emotionnet.onnx", model.SerializeToString())
+
+    assert "a grey picture gives no numbers" in refusal(weights)
+
+
+def test_labels_that_are_not_as_many_as_the_outputs_are_refused(weights: Path) -> None:
+    rewrite(weights, lambda c: c["labels"].append("contempt"))
+
+    assert refusal(weights).startswith(f"{weights / 'emotionnet.onnx'}: gives ['faces', 7], but the JSON beside it has 8")
+
+
+def test_an_input_of_another_side_is_refused(weights: Path) -> None:
+    rewrite(weights, lambda c: c["input"].update(side=96))
+
+    assert "but the JSON beside it says uint8 crops of 96x96" in refusal(weights)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda c: c["labels"].append("sad"), "a label stands twice"),
+    (lambda c: c["input"].update(side=65), "side is 65, not a multiple of 32"),
+    (lambda c: c["input"].update(std=0), "out of range"),
+    (lambda c: c["input"].update(gamma=1), "unexpected keyword argument 'gamma'"),
+    (lambda c: c["input"].update(mean="grey"), "`$.input[...]`"),
+    (lambda c: c.pop("labels"), "missing required field `labels`"),
+    (lambda c: c.update(labels=["happy"]), "length >= 2"),
+    (lambda c: c.update(temperature=1.3), "unknown field `temperature`"),
+    (lambda c: c.update(name="../emotionnet"), "`$.name`"),
+    (lambda c: c["sha256"].update({"emotionnet.onnx": "123"}), "`$.sha256[...]`"),
+    (lambda c: c["sha256"].clear(), "names no emotionnet.onnx"),
+])
+def test_a_json_that_cannot_be_right_is_refused(weights: Path, change: Change, words: str) -> None:
+    rewrite(weights, change)
+
+    message = refusal(weights)
+
+    assert message.startswith(str(weights / "emotionnet.json"))
+    assert words in message
+
+
+def test_a_file_that_is_no_json_is_refused(weights: Path) -> None:
+    (weights / "emotionnet.json").write_bytes(b"\x80\x04not json")
+
+    assert "is malformed" in refusal(weights)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.pkl", "model.ckpt"])
+def test_pickles_are_refused_unread(tmp_path: Path, name: str) -> None:
+    assert "are never read here" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["emotionnet.onnx", "emotionnet.safetensors"])
+def test_one_file_of_a_set_is_answered_with_the_json(weights: Path, name: str) -> None:
+    assert "give the JSON beside it" in refusal(weights / name)
+
+
+def test_a_folder_must_hold_exactly_one_json(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shutil.copy(weights / "emotionnet.json", weights / "another.json")
+
+    assert "holds 2 JSON files" in refusal(weights)
+    assert "holds 0 JSON files" in refusal(tmp_path_factory.mktemp("empty"))
+
+
+def test_a_path_with_nothing_there_is_named(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "nowhere.json")
+
+    assert message.startswith(f"{tmp_path / 'nowhere.json'}: ")
+    assert "No such file" in message
