@@ -58,7 +58,8 @@ def _check_redis_url(url: str | None) -> str | None:
     return url
 
 
-Duration = Annotated[float, BeforeValidator(_parse_duration), Field(ge=0, json_schema_extra={"type": ["number", "string"]})]
+Duration = Annotated[float, BeforeValidator(_parse_duration),
+                     Field(ge=0, json_schema_extra={"type": ["number", "string"]})]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rectangle = tuple[Fraction, Fraction, Fraction, Fraction]
 

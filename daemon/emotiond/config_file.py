@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -71,7 +71,7 @@ def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
+        root: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
         content: Any = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -82,10 +82,11 @@ def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
         return root, {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}:1: holds no keys; begin with `streams:` and `redis:`")
-    bad = next((key for key in content if not isinstance(key, str)), None)
+    keys = cast(dict[object, Any], content)
+    bad = next((key for key in keys if not isinstance(key, str)), None)
     if bad is not None:
         raise ConfigError(f"{path}: {bad}: is not text; put the key in quotes")
-    return root, content
+    return root, cast(dict[str, Any], content)
 
 
 def _explain(detail: ErrorDetails, root: yaml.Node | None) -> _Fault:

@@ -15,9 +15,9 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 def setup_logging(form: Format = "auto", level: str = "info", stream: TextIO | None = None) -> None:
     """Sends all logging to `stream` (stderr); `auto` is text on a terminal and JSON elsewhere."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    text = form == "text" or (form == "auto" and stream.isatty())
+    out = stream or sys.stderr
+    handler = logging.StreamHandler(out)
+    text = form == "text" or (form == "auto" and out.isatty())
     handler.setFormatter(_TextFormatter() if text else _JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -76,8 +78,7 @@ class Picture:
         frame = self._frame
         name = frame.format.name
         if name.startswith(_LUMA_FIRST) and not name.endswith(("le", "be")) and self._upright[0] == frame.width:
-            plane = frame.planes[0]
-            stored = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:frame.height, :frame.width]
+            stored = _view(frame.planes[0], frame.width, frame.height)
             full = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray"))
         else:
             stored, full = scalers.scale(frame, self._upright, "gray")[0], True
@@ -110,11 +111,16 @@ class Scalers:
                 self._reformatters.clear()
             self._reformatters[key] = VideoReformatter()
         out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1)
-        planes = [np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:out.height, :out.width] for p in out.planes]
+        planes = [_view(plane, out.width, out.height) for plane in out.planes]
         if target == "gray":
             return planes[0][None]
         green, blue, red = planes
         return np.stack((blue, green, red))
+
+
+def _view(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:
+    """Returns a plane's pixels (height, width) without a copy; the view keeps the plane alive."""
+    return np.frombuffer(cast(memoryview, plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
 
 
 def _even_aspect(width: int, pixel_aspect: Fraction | None) -> int:

@@ -127,7 +127,7 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
                           "install emotiond[gpu] or set cpu") from None
     try:
         return detector, load_classifier(config.classifier.weights, device)
-    except (WeightsError, OSError) as error:
+    except WeightsError as error:
         raise ConfigError(f"classifier.weights: {error}") from None
 
 

@@ -156,7 +156,8 @@ class Publisher:
                 log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
             self._acknowledge(stream, last_id)
             return
-        if known is not None and last_id in {entry.id for entry in entries} and last_id <= self._sent.get(stream, (0, 0)):
+        ours = last_id <= self._sent.get(stream, (0, 0)) and any(entry.id == last_id for entry in entries)
+        if known is not None and ours:
             log.info("a reply had been lost; its entries are there", extra={"stream": stream})
             self._metrics.resent.labels("lost_reply").inc(len(self._acknowledge(stream, last_id)))
         elif known is not None and last_id < parse_id(known):

@@ -14,8 +14,10 @@ from typing import Literal
 from urllib.parse import quote
 
 import av
+import av.error
 import av.logging
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -137,22 +139,21 @@ class Source:
                 seconds = time.monotonic() - arrived
             except av.error.EOFError:
                 continue
-            except (av.error.FFmpegError, ValueError) as error:
+            except (FFmpegError, ValueError):
                 self.counts.decode_errors += 1
                 errors_in_a_row += 1
                 if self.live and errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
-                    raise EndedError("error", f"{errors_in_a_row} packets in a row cannot be decoded ({error})") from None
+                    raise EndedError("error", f"{errors_in_a_row} packets in a row were not decodable") from None
                 continue
             for picture in pictures:
                 errors_in_a_row = 0
-                if isinstance(picture, VideoFrame):
-                    yield self._decoded(picture, arrived, arrived_us, seconds)
+                yield self._decoded(picture, arrived, arrived_us, seconds)
 
     def close(self) -> None:
         """Closes the source."""
         self._container.close()
 
-    def _packets(self, stopped: Callable[[], bool]) -> Iterator[Packet]:
+    def _packets(self, stopped: Callable[[], bool]) -> Iterator["Packet[VideoStream]"]:
         last = time.monotonic()
         while not stopped():
             try:
@@ -168,17 +169,15 @@ class Source:
                 silent = time.monotonic() - last
                 if not self._sliced or silent >= self._stall_seconds:
                     raise EndedError("stall", f"nothing came for {silent:.0f} s") from None
-            except (av.error.FFmpegError, OSError) as error:
+            except (FFmpegError, OSError) as error:
                 raise EndedError("error", f"reading failed ({_words(error)})") from None
 
-    def _read_camera_clock(self, packet: Packet) -> None:
+    def _read_camera_clock(self, packet: "Packet[VideoStream]") -> None:
         """RTCP's sender reports tie stream time to the camera's clock; FFmpeg hands them on beside packets."""
-        if not self._sliced or packet.pts is None or packet.time_base is None or not packet.has_sidedata("prft"):
+        if not self._sliced or packet.pts is None or not packet.has_sidedata("prft"):
             return
-        data = packet.get_sidedata("prft")
-        if data is not None:
-            wall_us, = struct.unpack_from("<q", bytes(data))
-            self._camera_clock_us = wall_us - round(packet.pts * packet.time_base * 1_000_000)
+        wall_us, = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))
+        self._camera_clock_us = wall_us - round(packet.pts * packet.time_base * 1_000_000)
 
     def _decoded(self, frame: VideoFrame, arrived: float, arrived_us: int, seconds: float) -> Decoded:
         stream_us = None if frame.pts is None or frame.time_base is None else round(
@@ -205,7 +204,7 @@ def open_source(config: StreamConfig) -> Source:
     except av.error.ExitError:
         raise OpenError("timeout", f"{config.source} did not answer within {OPEN_SECONDS:.0f} s; "
                         "check address and network") from None
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         outcome, mend = _classify(error, kind)
         raise OpenError(outcome, f"{config.source} cannot be opened ({_words(error)}); {mend}") from None
     try:
@@ -256,7 +255,7 @@ def _video_stream(container: InputContainer, source: str) -> VideoStream:
         raise OpenError("protocol", f"{source} holds no video; give a video or a picture")
     video = container.streams.video[0]
     context = video.codec_context
-    if context is None:
+    if context is None:  # pyright: ignore[reportUnnecessaryComparison] - what PyAV's stubs do not say
         raise OpenError("protocol", f"{source} has a codec that FFmpeg cannot decode; give it as H.264 or H.265")
     if context.width * context.height > MAX_PIXELS:
         raise OpenError("protocol", f"{source} has pictures of {context.width}x{context.height}; "
@@ -296,7 +295,7 @@ def _classify(error: Exception, kind: str) -> tuple[Outcome, str]:
             return "protocol", "check the source"
 
 
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError | av.error.FFmpegError) and error.strerror:
+def _words(error: FFmpegError | OSError | ValueError) -> str:
+    if isinstance(error, OSError | FFmpegError) and error.strerror:
         return error.strerror
     return str(error)

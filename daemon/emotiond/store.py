@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import redis
@@ -69,7 +69,7 @@ def describe(error: Exception, url: str) -> str:
 
 
 @contextlib.contextmanager
-def embedded_valkey() -> Iterator[str]:
+def embedded_valkey() -> Generator[str]:
     """Starts a Valkey of our own on a free loopback port and yields its URL; its data end with it.
 
     It runs in a session of its own, so that Ctrl-C reaches the daemon alone and the last events still find it.
@@ -107,7 +107,8 @@ def _await(client: redis.Redis, process: subprocess.Popen[bytes], log_path: Path
             if process.poll() is not None or time.monotonic() > deadline:
                 lines = log_path.read_text(errors="replace").splitlines()
                 reason = lines[-1] if lines else "no word from it"
-                raise UnavailableError(f"the embedded Valkey did not start ({reason}); give redis.url instead") from None
+                raise UnavailableError(
+                    f"the embedded Valkey did not start ({reason}); give redis.url instead") from None
             time.sleep(0.02)
         else:
             client.close()

@@ -51,13 +51,12 @@ def decode(raw: Floats, grid: Floats, score: float) -> tuple[Floats, Floats]:
     chosen = np.flatnonzero((raw[0] >= floor) & (raw[1] >= floor))
     if not chosen.size:
         return np.empty((0, 4), np.float32), np.empty(0, np.float32)
-    near, at = raw[:, chosen], grid[:, chosen]
-    scores = 1 / np.sqrt((1 + np.exp(-near[0])) * (1 + np.exp(-near[1])))
-    order = np.argsort(-scores, kind="stable")
-    order = order[: np.count_nonzero(scores >= score)]
-    near, at, scores = near[:, order], at[:, order], scores[order]
-    centre = at[:2] + near[2:4] * at[2]
-    size = np.exp(np.minimum(near[4:6], LARGEST_LOG_SIZE)) * at[2]
+    values, at = raw[:, chosen], grid[:, chosen]
+    scores = 1 / np.sqrt((1 + np.exp(-values[0])) * (1 + np.exp(-values[1])))
+    best_first = np.argsort(-scores, kind="stable")[:np.count_nonzero(scores >= score)]
+    values, at, scores = values[:, best_first], at[:, best_first], scores[best_first]
+    centre = at[:2] + values[2:4] * at[2]
+    size = np.exp(np.minimum(values[4:6], LARGEST_LOG_SIZE)) * at[2]
     return np.concatenate([centre - size / 2, size]).T, scores
 
 

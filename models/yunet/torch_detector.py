@@ -56,10 +56,10 @@ class TorchDetector:
         raw: Tensor = self._network(pictures)                                      # (B, 6, A)
         scores = (raw[:, 0].sigmoid() * raw[:, 1].sigmoid()).sqrt()                # (B, A)
         place, anchor = torch.nonzero(scores >= self._score, as_tuple=True)        # (N,), (N,)
-        scores, near = scores[place, anchor], raw[place, 2:, anchor]               # (N,), (N, 4)
+        scores, values = scores[place, anchor], raw[place, 2:, anchor]             # (N,), (N, 4)
         at = self._grid(*batch.shape[2:])[anchor]                                  # (N, 3)
-        sizes = near[:, 2:].clamp(max=LARGEST_LOG_SIZE).exp() * at[:, 2:]
-        corners = at[:, :2] + near[:, :2] * at[:, 2:] - sizes / 2
+        sizes = values[:, 2:].clamp(max=LARGEST_LOG_SIZE).exp() * at[:, 2:]
+        corners = at[:, :2] + values[:, :2] * at[:, 2:] - sizes / 2
         kept = batched_nms(torch.cat([corners, corners + sizes], dim=1), scores, place, self._nms_iou)
         return torch.cat([place[:, None], corners, sizes, scores[:, None]], dim=1)[kept].cpu().numpy()
 

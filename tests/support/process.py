@@ -12,7 +12,7 @@ from typing import Self
 from tests.support.waiting import poll
 
 EXISTING: "weakref.WeakSet[ServerProcess]" = weakref.WeakSet()
-"""Those that some test holds now; conftest adds their output to a failed test's report."""
+"""Those that the running test holds, or held when it failed; conftest adds their output to its report."""
 
 
 class ServerProcess:
@@ -59,7 +59,8 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment())
         try:
-            poll(lambda: not self.runs or self.ready(), self.START_S, lambda: f"{self.name} is not ready\n{self.output()}")
+            poll(lambda: not self.runs or self.ready(), self.START_S,
+                 lambda: f"{self.name} is not ready\n{self.output()}")
             assert self.runs, f"{self.name} ended with {self.child.returncode} at its start\n{self.output()}"
         except BaseException:
             self.kill()
@@ -104,6 +105,8 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            EXISTING.discard(self)
         self.kill()
 
 

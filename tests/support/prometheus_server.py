@@ -64,8 +64,8 @@ class PrometheusServer(ServerProcess):
         result = self.get("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
-    def wait_for_scrape(self, deadline_s: float = 10) -> None:
-        """Returns after the target was scraped once without an error.
+    def wait_for_scrape(self, deadline_s: float = 20) -> None:
+        """Returns after the target was scraped once without an error; the first scrape comes after about 5 s.
 
         Raises:
             AssertionError: it was not, with Prometheus' reason.
@@ -84,4 +84,6 @@ def check_metrics(text: str) -> None:
     """
     result = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30, check=False)
-    assert result.returncode == 0 and not result.stderr and not result.stdout, result.stdout + result.stderr
+    complaints = result.stdout + result.stderr
+    assert result.returncode == 0, complaints
+    assert not complaints, complaints

@@ -18,6 +18,7 @@ from tests.support.pictures import Picture
 _TICKS = 60_000      # a second; a multiple of the usual rates, and small enough for MPEG-4
 _CAMERA: Mapping[str, Mapping[str, str]] = {
     "libx264": {"preset": "ultrafast", "tune": "zerolatency"},      # no B-frames
+    "mjpeg": {"huffman": "default"},      # the only tables that RTP carries
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"},
 }
 
@@ -135,7 +136,7 @@ def write_truncated(source: Path, path: Path, share: float = 0.5) -> Path:
 
 
 def write_flipped(source: Path, path: Path, *, share: float = 1e-5, seed: int = 1, spare: int = 2048) -> Path:
-    """Copies a file with this share of its bits wrong, the same ones for the same seed; `spare` bytes stay at each end."""
+    """Copies a file with this share of its bits wrong, the same for the same seed; `spare` bytes stay at each end."""
     content = bytearray(source.read_bytes())
     chance = random.Random(seed)
     for _ in range(max(round(len(content) * 8 * share), 1)):

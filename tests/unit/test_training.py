@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,6 +21,12 @@ from emotiontrain.evaluate import figures
 
 PER_LABEL = {"Training": 3, "PublicTest": 1, "PrivateTest": 1}
 USAGES = {"train": ("Training",), "test": ("PublicTest", "PrivateTest")}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains on one thread: several wait for each other at every small step when the machine is busy."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,6 @@ def put(folder: Path, usage: str, label: str, index: int, picture: np.ndarray) -
 
 def copy_of(folder: Path, target: Path) -> Path:
     """Returns a copy of a folder of pictures that a test may change."""
-    import shutil
     return Path(shutil.copytree(folder, target / "fer"))
 
 
@@ -69,7 +75,9 @@ def test_a_tar_of_the_folder_gives_the_same(faces: Path, tmp_path: Path) -> None
                for s in ("train", "validation", "test"))
 
 
-def test_what_is_in_test_or_validation_is_dropped_from_training_and_copies_with_it(faces: Path, tmp_path: Path) -> None:
+def test_what_is_in_test_or_validation_is_dropped_from_training_and_copies_with_it(
+    faces: Path, tmp_path: Path
+) -> None:
     folder = copy_of(faces, tmp_path)
 
     def picture(usage: str, label: str, index: int) -> np.ndarray:
@@ -146,12 +154,14 @@ def test_a_label_without_pictures_and_a_broken_picture_are_named(faces: Path, tm
 
 def test_kaggle_without_credentials_or_network_ends_at_once_with_both_ways_out(tmp_path: Path) -> None:
     pytest.importorskip("kagglehub", reason="needs emotiond[train]")
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("KAGGLE", "HTTP", "ALL_PROXY", "NO_PROXY"))}
+    taken = ("KAGGLE", "HTTP", "ALL_PROXY", "NO_PROXY")
+    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(taken)}
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    own = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     done = subprocess.run(
         [sys.executable, "-m", "emotiontrain.cli", "data", "kaggle"], capture_output=True, text=True, timeout=60,
-        check=False, env=kept | nowhere | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+        check=False, env=kept | nowhere | own)
 
     assert done.returncode == 66
     assert "KAGGLE_USERNAME and KAGGLE_KEY, or give a local folder or tar" in done.stderr
@@ -168,7 +178,8 @@ def test_the_real_set_loses_what_its_list_of_copies_says(data_dir: Path) -> None
     assert len(data.test) == read["PrivateTest"] == 3589
     assert len(data.validation) + dropped["validation: also in test"] == read["PublicTest"] == 3589
     assert len(data.train) == 26_912
-    assert len(data.train) + sum(n for why, n in dropped.items() if why.startswith("train")) == read["Training"] == 28_709
+    lost = sum(n for why, n in dropped.items() if why.startswith("train"))
+    assert len(data.train) + lost == read["Training"] == 28_709
     elsewhere = {row["dup_group"] for row in rows if row["usage"] != "Training" and row["dup_group"]}
     leaked = [row for row in rows if row["usage"] == "Training" and row["dup_group"] in elsewhere]
     assert dropped["train: also in validation or test"] == len(leaked)
@@ -193,7 +204,6 @@ def test_figures_are_those_worked_out_by_hand() -> None:
 def test_the_built_in_weights_are_evaluated_and_the_figures_kept_only_when_asked(
     faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
     weights = tmp_path / "set"
     shutil.copytree(load_info().folder, weights)
     before = load_info(weights)
@@ -210,7 +220,9 @@ def test_the_built_in_weights_are_evaluated_and_the_figures_kept_only_when_asked
 
 
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["train", "data"], ["train", "data", "run", "--side", "50"], ["evaluate", "w", "d", "--split", "x"]):
+    for arguments in (
+        [], ["train", "data"], ["train", "data", "run", "--side", "50"], ["evaluate", "w", "d", "--split", "x"],
+    ):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2
@@ -236,10 +248,10 @@ def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
             raise KeyboardInterrupt
         return first(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "train_one_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        module.train(str(faces), tmp_path / "twice", recipe)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_one_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            module.train(str(faces), tmp_path / "twice", recipe)
     module.train(str(faces), tmp_path / "twice", recipe)
 
     for file in ("checkpoint.safetensors", "best.safetensors"):
@@ -283,7 +295,9 @@ def test_a_folder_without_a_run_cannot_be_exported(tmp_path: Path, capsys: pytes
     assert cli.main(["train", str(tmp_path), str(tmp_path / "run")]) == 66
 
 
-def test_a_batch_larger_than_the_data_is_refused(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_larger_than_the_data_is_refused(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("torch", reason="needs emotiond[train]")
 
     assert cli.main(["train", str(faces), str(tmp_path), "--batch", "64"]) == 66

@@ -132,7 +132,8 @@ def _read_files(source: str) -> Iterator[tuple[str, int, bytes]]:
                         found = True
                         yield name.name, LABELS.index(name.parent.name), content.read()
         except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-            raise DataError(f"{path}: cannot be read as a tar ({error}); fetch it again") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{path}: cannot be read as a tar ({reason}); fetch it again") from error
     else:
         raise DataError(f"{path}: no such folder or file; give a folder, a tar or 'kaggle'")
     if not found:

@@ -13,11 +13,12 @@ from rich.table import Table
 
 from emotiond.config_file import make_config
 from emotiond.errors import CommandError
-from emotiond.events import ENDED_TYPE, FrameEvent
+from emotiond.events import ENDED_TYPE, FRAME_TYPE, FrameEvent
 from emotiond.log import setup_logging
 from emotiond.service import Service
 from emotiond.store import embedded_valkey
 from emotiond.stream import Playback
+from emotiond.subscribe import read_entries
 
 STREAM = "portrait"
 ROW_SECONDS = 0.5      # a row of the table for each such stretch of the clip
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
         console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public "
                       "domain) goes through the daemon;\nthis table is read back from Redis:", highlight=False)
         service = Service(config, url, Playback(speed=args.speed))
-        client = redis.Redis.from_url(url, decode_responses=False)
+        client = redis.Redis.from_url(url)
         service.start()
         try:
             events = _watch(client, console, service)
@@ -60,33 +61,30 @@ def _watch(client: redis.Redis, console: Console, service: Service) -> list[Fram
     """Reads events as they come until the stream's end is announced and all of them are there."""
     events: list[FrameEvent] = []
     rows: list[tuple[str, ...]] = []
-    last: dict[str, bytes | str] = {f"emotions:{STREAM}": "0", "emotions:status": "0"}
+    positions = {f"emotions:{STREAM}": "0", "emotions:status": "0"}
     ended, next_row, give_up = False, 0.0, time.monotonic() + PATIENCE_SECONDS
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            replies = client.xread(last, count=100, block=200)  # pyright: ignore[reportArgumentType]
-            for key, entries in replies:
-                for entry_id, fields in entries:
-                    last[key.decode()] = entry_id
-                    if fields[b"type"] == ENDED_TYPE.encode():
-                        ended = True
-                    elif key.decode().endswith(STREAM):
-                        event = msgspec.json.decode(fields[b"data"], type=FrameEvent)
-                        events.append(event)
-                        if (event.pts or 0.0) >= next_row:
-                            next_row = (event.pts or 0.0) + ROW_SECONDS
-                            rows.append(_row(entry_id, event))
+            entries = read_entries(client, positions, 200)
+            for entry in entries:
+                ended = ended or entry.fields["type"] == ENDED_TYPE.encode()
+                if entry.fields["type"] == FRAME_TYPE.encode():
+                    event = msgspec.json.decode(entry.fields["data"], type=FrameEvent)
+                    events.append(event)
+                    if (event.pts or 0.0) >= next_row:
+                        next_row = (event.pts or 0.0) + ROW_SECONDS
+                        rows.append(_row(entry.id, event))
             live.update(_table(rows[-ROWS_SHOWN:]), refresh=console.is_terminal)
             drained = service.pipeline.ledger.snapshot()[STREAM].in_flight == 0 and service.spool.figures()[0] == 0
-            if (ended and drained and not replies) or time.monotonic() > give_up:
+            if (ended and drained and not entries) or time.monotonic() > give_up:
                 live.update(_table(rows), refresh=True)
                 return events
 
 
-def _row(entry_id: bytes, event: FrameEvent) -> tuple[str, ...]:
+def _row(entry_id: str, event: FrameEvent) -> tuple[str, ...]:
     face = event.faces[0]
     bar = "█" * round(face.confidence * 10)
-    return (f"{(event.pts or 0):5.2f} s", entry_id.decode(), str(event.frame), str(face.track_id),
+    return (f"{(event.pts or 0):5.2f} s", entry_id, str(event.frame), str(face.track_id),
             f"{face.box.width}x{face.box.height}", face.emotion, f"{face.confidence:.2f} {bar}",
             f"{face.smoothed.emotion} {face.smoothed.confidence:.2f}")
 

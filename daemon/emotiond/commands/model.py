@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from emotiond.errors import CommandError, ConfigError
 from emotionnet.classifier import load_classifier
 from emotionnet.weights import WeightsError, WeightsInfo, load_info
 
-AGREE = 1e-4  # most difference of a probability between the runtimes; facts about float32, not about quality
+AGREE = 1e-4  # most difference of a probability between the runtimes, which add up float32 in another order
 
 
 def main(args: argparse.Namespace) -> int:
@@ -44,12 +45,10 @@ def _verify(weights: str) -> int:
     crops = np.random.default_rng(0).integers(0, 256, (8, side, side), np.uint8)
     expected = classifier.classify(crops)
     print(f"onnxruntime  ok, {classifier.info.model_id}: hash, shape, classes, finite")
-    try:
-        other = load_classifier(weights, "torch:cpu")
-    except ImportError:
+    if find_spec("torch") is None or find_spec("ultralytics") is None:
         print("torch        not installed, not compared")
         return 0
-    worst = float(np.abs(other.classify(crops) - expected).max())
+    worst = float(np.abs(load_classifier(weights, "torch:cpu").classify(crops) - expected).max())
     if worst > AGREE:
         raise CommandError(f"torch and onnxruntime differ by {worst:.2g}; export the weights anew")
     print(f"torch        ok, differs by at most {worst:.1g}")
@@ -57,9 +56,16 @@ def _verify(weights: str) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    """Writes the set anew from its safetensors: the same network, ONNX made by the exporter installed here."""
     try:
-        from emotionnet.export import export_weights
+        from emotionnet.export import save_weights
+        from emotionnet.torch_classifier import load_network
     except ImportError as error:
         raise CommandError(f"exporting needs {error.name}; install emotiond[train]") from None
-    print(export_weights(args.weights, args.output))
+    info = load_info(args.weights)
+    written = save_weights(
+        args.output, load_network(info), name=info.name, version=info.version, labels=info.labels, spec=info.input,
+        metrics=info.metrics, provenance=info.provenance)
+    for name in (f"{written.name}.json", *written.sha256):
+        print(args.output / name)
     return 0

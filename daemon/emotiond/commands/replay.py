@@ -22,7 +22,7 @@ from rich.table import Table
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config
 from emotiond.crew import Crew
-from emotiond.errors import CommandError, ConfigError, NoInputError, UnavailableError
+from emotiond.errors import CommandError, NoInputError, UnavailableError
 from emotiond.events import FrameEvent, frame_fields, to_json_line
 from emotiond.frames import Frame
 from emotiond.log import setup_logging
@@ -155,7 +155,8 @@ class _Sink:
             while left:
                 now = self._publisher.drain(time.monotonic() + PATIENCE_SECONDS)
                 if now >= left:
-                    raise UnavailableError(f"{now} events were not delivered: {self._publisher.error or 'Redis is slow'}")
+                    reason = self._publisher.error or "Redis is slow"
+                    raise UnavailableError(f"{now} events were not delivered: {reason}")
                 left = now
 
 
@@ -175,9 +176,9 @@ def _replay(
         opened = reader.source
         progress.update(task, completed=pipeline.ledger.snapshot()[name].analyzed,
                         total=opened.length if opened else None)
-    crew = pipeline.analyzing if pipeline.analyzing.failure else pipeline.reading
-    if crew.failure:
-        raise CommandError(f"thread {crew.failure[0]} died ({crew.failure[1]}); please report this") from crew.failure[1]
+    failure = pipeline.analyzing.failure or pipeline.reading.failure
+    if failure:
+        raise CommandError(f"thread {failure[0]} died ({failure[1]}); please report this") from failure[1]
     counts = pipeline.ledger.snapshot()[name]
     result.seconds = time.monotonic() - begin
     result.read, result.dropped = counts.read, sum(counts.dropped.values())

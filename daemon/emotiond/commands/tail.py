@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from typing import Any
 
 import msgspec
 import redis
@@ -12,6 +11,7 @@ from emotiond.config_file import load_config, make_config
 from emotiond.errors import UnavailableError
 from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
 from emotiond.store import connect, describe
+from emotiond.subscribe import event_keys, last_id, read_entries
 
 DEFAULT_URL = "redis://localhost:6379/0"
 BLOCK_MS = 1000  # also how long a stream that is new stays unseen
@@ -39,38 +39,20 @@ def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
     if not args.json:
         print(HEADER, flush=True)
     left: int | None = args.limit
-    positions: dict[str, Any] = {}
-    begin: bytes | None = b"0" if args.from_start else None
+    positions: dict[str, str] = {}
+    new_only = not args.from_start
     while True:
-        for key in _keys(client, prefix, args.streams):
+        keys = [f"{prefix}:{stream}" for stream in args.streams] or event_keys(client, prefix)
+        for key in keys:
             if key not in positions:  # a stream that appears while watching is read from its first event
-                positions[key] = begin if begin is not None else _last_id(client, key)
-        begin = b"0"
-        for key, entries in client.xread(positions, count=100, block=BLOCK_MS) if positions else _wait(client):
-            for entry_id, fields in entries:
-                positions[key.decode()] = entry_id
-                _print({name.decode(): value for name, value in fields.items()}, args.json)
+                positions[key] = last_id(client, key) if new_only else "0"
+        new_only = False
+        # without a stream yet, the status key passes the time, and an outage is noticed there too
+        for entry in read_entries(client, positions or {f"{prefix}:status": "$"}, BLOCK_MS):
+            if entry.key in positions:
+                _print(entry.fields, args.json)
                 if left is not None and (left := left - 1) == 0:
                     return
-
-
-def _keys(client: redis.Redis, prefix: str, streams: list[str]) -> list[str]:
-    if streams:
-        return [f"{prefix}:{stream}" for stream in streams]
-    found = sorted(key.decode() for key in client.scan_iter(match=f"{prefix}:*", _type="stream"))
-    return [key for key in found if key != f"{prefix}:status"]
-
-
-def _last_id(client: redis.Redis, key: str) -> Any:
-    """Returns the id of the newest entry: events from now on come after it."""
-    newest = client.xrevrange(key, count=1)
-    return newest[0][0] if newest else b"0"
-
-
-def _wait(client: redis.Redis) -> list[Any]:
-    """Passes the time until there are streams; notices a server that goes away."""
-    client.blpop(["emotiond:nothing"], timeout=BLOCK_MS / 1000)
-    return []
 
 
 def _print(fields: dict[str, bytes], as_json: bool) -> None:
