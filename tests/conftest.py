@@ -53,7 +53,7 @@ def require(name: str) -> None:
     pytest.skip(f"{name} missing")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require_server() -> Callable[[str], None]:
     """Call it with "redis-server", "rtsp-server" or "prometheus" before starting one."""
     return require

@@ -1,6 +1,5 @@
 """From face crops to probabilities: EmotionNet in onnxruntime, or in torch where a GPU is asked for."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,7 +75,7 @@ class OnnxClassifier:
         self.info = info
         path, content = info.file(ONNX), info.read(ONNX)
         try:
-            self._session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+            self._session = _session(content)
         except Exception as error:  # onnxruntime's errors have no common base
             raise WeightsError(f"{path}: onnxruntime cannot load it ({_first_line(error)}); "
                                "export the set again") from error
@@ -93,8 +92,7 @@ class OnnxClassifier:
         out = np.empty((len(crops), len(self.info.labels)), np.float32)
         for start in range(0, len(crops), CHUNK):
             chunk = np.ascontiguousarray(crops[start:start + CHUNK])
-            outputs: Any = self._session.run([self._output], {self._input: chunk})
-            out[start:start + CHUNK] = outputs[0]
+            out[start:start + CHUNK] = self._session.run([self._output], {self._input: chunk})[0]
         return check_finite(out)
 
 
@@ -113,20 +111,20 @@ def check_finite(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _options() -> Any:  # onnxruntime has no types
-    options = onnxruntime.SessionOptions()
+def _session(content: bytes) -> Any:
+    runtime: Any = onnxruntime  # its own types are full of holes
+    options = runtime.SessionOptions()
     # Threads come from the caller, one session each; more inside a session spin and fight for the same cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return options
+    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _check_graph(session: onnxruntime.InferenceSession, info: WeightsInfo, path: Path) -> tuple[str, str]:
+def _check_graph(session: Any, info: WeightsInfo, path: Path) -> tuple[str, str]:
     """Returns the names of the graph's input and output, having compared both with `info`."""
-    inputs: Sequence[Any] = session.get_inputs()
-    outputs: Sequence[Any] = session.get_outputs()
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     side, classes = info.input.side, len(info.labels)
     if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or list(inputs[0].shape[1:]) != [side, side]:
         found = ", ".join(f"{i.type} {i.shape}" for i in inputs)

@@ -17,7 +17,7 @@ class EmotionNet(nn.Module):
         nc: number of classes.
     """
 
-    def __init__(self, c1: int = 3, nc: int = 7) -> None:  # noqa: D107
+    def __init__(self, c1: int = 3, nc: int = 7) -> None:
         super().__init__()
         self.backbone = nn.ModuleList([              # side of the picture: s
             Conv(c1, 16, k=3, s=2),                  # (B,  16, s/2,  s/2)

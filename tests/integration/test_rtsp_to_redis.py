@@ -20,7 +20,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.rtsp import Mount, RtspServer
 from tests.support.waiting import poll
 
-PASSWORD = "p@ss/w:d%41&more"
+PASSWORD = "p@ss/w:d&more"
 WRONG_PASSWORD = "nobodys-own"
 REDIS_PASSWORD = "redis@own/secret"
 TOKEN = "t0ken-in-a-query"
@@ -28,7 +28,7 @@ SECRETS = [form for secret in (PASSWORD, WRONG_PASSWORD, REDIS_PASSWORD, TOKEN) 
 
 WOMAN = ("woman-tcp", "woman-udp", "url-password", "raw-password", "password-file")
 SEEN = (*WOMAN, "group")
-ENOUGH = 30      # events of each stream
+ENOUGH = 30      # events of each stream by the camera's own clock
 
 
 @dataclass(frozen=True)

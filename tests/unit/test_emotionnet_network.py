@@ -2,9 +2,11 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs emotiond[train]")
+pytest.importorskip("torch", reason="needs emotiond[train]")
 
-from emotionnet.network import EmotionNet, parameter_count, shapes  # noqa: E402
+import torch
+
+from emotionnet.network import EmotionNet, parameter_count, shapes
 
 ORIGINAL = {
     "backbone.0.conv.weight": (16, 3, 3, 3),

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
@@ -24,7 +24,7 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{TENSORS}.part"
-    save_file(tensors, partial, metadata={"state": json.dumps(state)})
+    safetensors.torch.save_file(tensors, partial, metadata={"state": json.dumps(state)})
     os.replace(partial, folder / TENSORS)
     write_json(folder / STATE, state)
 
@@ -36,9 +36,10 @@ def load_checkpoint(
     path = folder / TENSORS
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
+    opened: Any = safetensors.safe_open(path, framework="pt")
+    with opened as file:
         state: dict[str, Any] = json.loads(file.metadata()["state"])
-    tensors = load_file(path)
+    tensors = safetensors.torch.load_file(path)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

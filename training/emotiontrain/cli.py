@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, WeightsError, RuntimeError, OSError) as error:
         return _fail(error, FAILURE)
     except KeyboardInterrupt:
-        return _fail("interrupted; a run goes on from its last whole epoch when the same command is given again", FAILURE)
+        return _fail("interrupted; the same `train` goes on from its last whole epoch", FAILURE)
     return DONE
 
 

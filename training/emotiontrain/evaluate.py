@@ -41,7 +41,7 @@ def figures(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> di
     return {
         "pictures": len(labels),
         "accuracy": round(float(hits.sum() / len(labels)), 4),
-        "macro_f1": round(float(np.mean(2 * hits / np.maximum(true + claimed, 1))), 4),
+        "macro_f1": round(float((2 * hits / np.maximum(true + claimed, 1)).mean()), 4),
         "nll": round(float(-np.log(likelihood).mean()), 4),
         "recall": _by_label(hits / np.maximum(true, 1)),
         "precision": _by_label(hits / np.maximum(claimed, 1)),
@@ -62,4 +62,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _by_label(values: NDArray[np.float64]) -> dict[str, float]:
-    return {label: round(float(value), 4) for label, value in zip(LABELS, values, strict=True)}
+    return {label: round(value, 4) for label, value in zip(LABELS, values.tolist(), strict=True)}

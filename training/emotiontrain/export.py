@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from emotionnet.export import save_weights
 from emotionnet.network import EmotionNet
@@ -38,7 +38,7 @@ def export(run: Path, folder: Path, *, name: str, version: str, margin: float, s
     recipe["input"] = {"side": spec.side, "mean": spec.mean, "std": spec.std}
     network = EmotionNet(3, len(LABELS))
     try:
-        network.load_state_dict(load_file(run / BEST))
+        network.load_state_dict(safetensors.torch.load_file(run / BEST))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(f"{run / BEST}: {str(error).splitlines()[0]}; run the training again") from error
     provenance = {

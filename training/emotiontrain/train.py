@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -95,7 +95,8 @@ def train(source: str, folder: Path, recipe: Recipe, device: str = "cpu") -> dic
         print(log[-1], flush=True)
         if max(log, key=lambda e: e["validation_accuracy"]) is log[-1]:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({k: v.contiguous() for k, v in average.module.state_dict().items()}, folder / BEST)
+            safetensors.torch.save_file(
+                {k: v.contiguous() for k, v in average.module.state_dict().items()}, folder / BEST)
         save_checkpoint(folder, model, average, optimizer, {"epoch": epoch + 1, "recipe": settings, "log": log})
     best = max(log, key=lambda e: e["validation_accuracy"])
     write_json(folder / LOG, {
@@ -133,8 +134,8 @@ def train_one_epoch(
 def predict(model: nn.Module, split: Split, spec: InputSpec, device: str) -> Tensor:
     """Returns the logits (N, classes) of every picture of `split`, in order, on the CPU."""
     model.eval()
-    outputs = [model(to_input(resample(chunk, spec.side), spec).to(device))[1].cpu()
-               for chunk in torch.from_numpy(split.pictures).split(256)]
+    chunks: Any = torch.from_numpy(split.pictures).split(256)
+    outputs = [model(to_input(resample(chunk, spec.side), spec).to(device))[1].cpu() for chunk in chunks]
     return torch.cat(outputs)
 
 

@@ -1,0 +1,1 @@
+"""Figures of this machine; nothing here asserts a time."""
