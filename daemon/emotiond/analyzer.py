@@ -50,20 +50,21 @@ class Analyzer:
         self._detector, self._classifier, self._config = detector, classifier, config
         self._streams, self._metrics = streams, metrics
         self._scalers = Scalers()
+        self._running = "yunet"  # which network an exception is put down to
 
     def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         """Analyses frames of any streams; the crops of all their faces go to the classifier in one call.
 
         A frame that makes a network fail becomes a tombstone; the others of its batch are tried one by one.
         """
+        self._running = "yunet"
         try:
             return self._analyze(tickets)
         except Exception as error:  # a bad frame must not harm the others
             if len(tickets) > 1:
                 return [analysis for ticket in tickets for analysis in self.analyze([ticket])]
-            model = "emotionnet" if isinstance(error, NonFiniteError) else "yunet"
             reason = "non_finite" if isinstance(error, NonFiniteError) else "exception"
-            self._metrics.inference_errors.labels(model, reason).inc()
+            self._metrics.inference_errors.labels(self._running, reason).inc()
             log.warning("frame could not be analysed: %s", error,
                         extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
             return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), failed=True)]
@@ -72,6 +73,7 @@ class Analyzer:
         begin = time.monotonic()
         faces = self._detect(tickets)
         detected = time.monotonic()
+        self._running = "emotionnet"
         crops = [self._crops(ticket, found) for ticket, found in zip(tickets, faces, strict=True)]
         stacked = np.concatenate(crops)
         probabilities = self._classifier.classify(stacked) if len(stacked) else self._no_probabilities()

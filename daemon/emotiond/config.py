@@ -42,6 +42,11 @@ def _check_source(source: str) -> str:
         known = scheme.lower() in STREAM_SCHEMES and bool(rest.removeprefix("//"))
         if not known and not Path(source).exists():
             raise ValueError("is no source; use rtsp://, rtsps://, http://, https://, lavfi:, a file or /dev/video0")
+        user_part, at, behind = rest.removeprefix("//").partition("@")
+        if known and scheme.lower() != "lavfi" and at and ("@" in behind or re.search(r"[/?#]", user_part)):
+            protect_url(source)
+            raise ValueError("has an @ that may be part of the password or of the path; write / @ : ? # in a password "
+                             "as %2F %40 %3A %3F %23 and @ elsewhere as %40, or use username and password_file")
     elif not source.strip():
         raise ValueError("is empty; name a URL, a file or a device")
     protect_url(source)

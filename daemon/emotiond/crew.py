@@ -16,10 +16,9 @@ class Crew:
         failure: which thread, and of what; None before.
     """
 
-    def __init__(self, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.failed = threading.Event()
         self.failure: tuple[str, BaseException] | None = None
-        self._on_failure = on_failure
         self._threads: list[threading.Thread] = []
 
     def start(self, name: str, target: Callable[[], None]) -> threading.Thread:
@@ -32,7 +31,6 @@ class Crew:
                 if self.failure is None:
                     self.failure = (name, error)
                 self.failed.set()
-                self._on_failure()
 
         thread = threading.Thread(target=life, name=name, daemon=True)
         self._threads.append(thread)

@@ -112,6 +112,7 @@ def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema of the bodies, generated from the types above."""
     (frame, status), components = msgspec.json.schema_components(
         (FrameEvent, StatusEvent), ref_template="#/$defs/{name}")
+    components["StatusEvent"]["not"] = {"required": ["frame"]}  # else every frame's body would be one too
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies of emotiond's events",

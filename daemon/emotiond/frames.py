@@ -113,10 +113,13 @@ class FrameLedger:
 
 class _Buffer:
     def __init__(self, live: bool) -> None:
-        self.live = live
-        self.depth = LIVE_DEPTH if live else FILE_DEPTH
         self.frames: deque[Frame] = deque()
         self.taken = 0
+        self.set_live(live)
+
+    def set_live(self, live: bool) -> None:
+        self.live = live
+        self.depth = LIVE_DEPTH if live else FILE_DEPTH
 
 
 class FrameBuffers:
@@ -134,6 +137,11 @@ class FrameBuffers:
         """Makes the stream's buffer."""
         with self._changed:
             self._buffers[stream] = _Buffer(live)
+
+    def set_live(self, stream: str, live: bool) -> None:
+        """Tells what the stream's source turned out to be."""
+        with self._changed:
+            self._buffers[stream].set_live(live)
 
     def put(self, frame: Frame) -> bool:
         """Hands over a frame that the ledger has as read.

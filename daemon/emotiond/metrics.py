@@ -19,7 +19,7 @@ from emotiond.source import EndReason, Outcome
 
 STATES = ("connecting", "running", "stalled", "backoff", "auth_failed", "not_found", "ended")
 STAGES = ("decode", "detect", "classify", "publish")
-EVENT_DROPS = ("spool_full", "invalid")
+EVENT_DROPS = ("spool_full",)
 REDIS_ERRORS = ("connection", "timeout", "oom", "readonly", "noreplicas", "loading", "max_clients", "auth", "noperm",
                 "moved", "other")
 MODELS = ("yunet", "emotionnet")
@@ -54,14 +54,12 @@ class Metrics:
             labels: the classifier's labels.
         """
         self.registry = CollectorRegistry()
-        self.streams: list[str] = []
         self.labels = tuple(labels)
         self.read_gauges: Callable[[], Gauges] | None = None
 
-        self.up = self._gauge("stream_up", "Whether the stream runs.", "stream")
+        self.states: dict[str, str] = {}
         self.last_frame = self._gauge(
             "stream_last_frame_timestamp_seconds", "When the last frame was read, by the host's clock.", "stream")
-        self.state = self._gauge("stream_state", "One for the state the stream is in.", "stream", "state")
         self.bytes_read = self._counter("stream_bytes_read", "Bytes of video read.", "stream")
         self.decode_errors = self._counter("stream_decode_errors", "Packets that could not be decoded.", "stream")
         self.connects = self._counter("stream_connects", "Tries to open the source.", "stream", "outcome")
@@ -101,13 +99,13 @@ class Metrics:
 
     def add_stream(self, stream: str) -> None:
         """Makes every series of a stream exist, at zero."""
-        self.streams.append(stream)
-        plain = (self.up, self.last_frame, self.bytes_read, self.decode_errors, self.faces, self.faces_truncated,
+        self.states.setdefault(stream, STATES[0])
+        plain = (self.last_frame, self.bytes_read, self.decode_errors, self.faces, self.faces_truncated,
                  self.events, self.published, self.latency)
         for metric in plain:
             metric.labels(stream)
-        by_value: list[tuple[Gauge | Counter, Iterable[str]]] = [
-            (self.state, STATES), (self.connects, ("ok", *get_args(Outcome))), (self.reconnects, get_args(EndReason)),
+        by_value: list[tuple[Counter, Iterable[str]]] = [
+            (self.connects, ("ok", *get_args(Outcome))), (self.reconnects, get_args(EndReason)),
             (self.classified, self.labels), (self.events_dropped, EVENT_DROPS)]
         for metric, values in by_value:
             for value in values:
@@ -115,9 +113,7 @@ class Metrics:
 
     def set_state(self, stream: str, state: str) -> None:
         """Sets the one-hot state of a stream, and whether it is up."""
-        for other in STATES:
-            self.state.labels(stream, other).set(other == state)
-        self.up.labels(stream).set(state == "running")
+        self.states[stream] = state
 
     def set_model(self, model: str) -> None:
         """Names the weights in use."""
@@ -131,7 +127,7 @@ class Metrics:
 
 
 class _AtScrape(Collector):
-    """Frame counters, queues and spool, read when Prometheus asks."""
+    """Frame counters, states, queues and spool, read when Prometheus asks."""
 
     def __init__(self, ledger: FrameLedger, metrics: Metrics) -> None:
         self._ledger, self._metrics = ledger, metrics
@@ -153,6 +149,14 @@ class _AtScrape(Collector):
             for reason in Drop:
                 dropped.add_metric([stream, reason], counts.dropped[reason])
         yield from (read, analyzed, flying, dropped)
+        up = GaugeMetricFamily("emotiond_stream_up", "Whether the stream runs.", labels=["stream"])
+        one_hot = GaugeMetricFamily("emotiond_stream_state", "One for the state the stream is in.",
+                                    labels=["stream", "state"])
+        for stream, state in dict(self._metrics.states).items():
+            up.add_metric([stream], state == "running")
+            for other in STATES:
+                one_hot.add_metric([stream, other], other == state)
+        yield from (up, one_hot)
         if self._metrics.read_gauges:
             yield from _gauges(self._metrics.read_gauges())
 

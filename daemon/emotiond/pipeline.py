@@ -3,7 +3,6 @@
 import logging
 import os
 import threading
-import time
 from pathlib import Path
 
 from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
@@ -16,7 +15,7 @@ from emotiond.metrics import Metrics
 from emotiond.stream import Playback, PublishStatus, StreamReader
 from emotiond.timeline import Emit, Timeline
 from emotionnet.classifier import Classifier, load_classifier
-from emotionnet.weights import WeightsError
+from emotionnet.weights import WeightsError, WeightsInfo, load_info
 from yunet.detector import Detector, load_detector
 from yunet.weights import WeightsError as DetectorWeightsError
 
@@ -37,7 +36,7 @@ class Pipeline:
     """
 
     def __init__(self, config: Config, emit: Emit, publish_status: PublishStatus | None = None) -> None:
-        """Loads the models; nothing runs yet.
+        """Reads what the weights are; nothing is loaded and nothing runs yet.
 
         Args:
             config: the configuration; its streams are added with `add_stream`.
@@ -45,7 +44,7 @@ class Pipeline:
             publish_status: takes the events of the streams' lives.
 
         Raises:
-            ConfigError: device or weights are not usable.
+            ConfigError: the weights are not usable.
         """
         self._config, self._emit = config, emit
         self._publish_status: PublishStatus = publish_status or _ignore
@@ -56,15 +55,9 @@ class Pipeline:
         self.ledger = FrameLedger()
         self.buffers = FrameBuffers(self.ledger)
 
-        device = choose_device(config.compute.device)
-        workers = 1 if device != "cpu" else worker_count(config)
-        self._batch = 1 if device == "cpu" else GPU_BATCH
-        models = [load_models(config, device) for _ in range(workers)]
-        self.model = models[0][1].info
+        self.model = load_model_info(config)
         self.metrics = Metrics(self.ledger, self.model.labels)
         self.metrics.set_model(self.model.model_id)
-        self._analyzers = [Analyzer(detector, classifier, config.detector, self._streams, self.metrics)
-                           for detector, classifier in models]
         self.reading = Crew()
         self.analyzing = Crew()
 
@@ -81,10 +74,18 @@ class Pipeline:
         return reader
 
     def start(self) -> None:
-        """Starts the analyzers."""
-        for index, analyzer in enumerate(self._analyzers):
+        """Loads the models, one pair for each analyzer, and starts the analyzers.
+
+        Raises:
+            ConfigError: device or weights are not usable.
+        """
+        device = choose_device(self._config.compute.device)
+        workers, batch = (worker_count(self._config), 1) if device == "cpu" else (1, GPU_BATCH)
+        models = [load_models(self._config, device) for _ in range(workers)]
+        for index, (detector, classifier) in enumerate(models):
+            analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics)
             self.analyzing.start(
-                f"analyzer-{index}", lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, self._batch))
+                f"analyzer-{index}", lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, batch))
 
     def read(self, name: str) -> threading.Thread:
         """Starts a stream's reader."""
@@ -102,11 +103,6 @@ class Pipeline:
         if alive and drain:
             self.buffers.close(drain=False)
         return alive
-
-    def wait_until_analyzed(self, name: str, poll_seconds: float = 0.01) -> None:
-        """Waits until a stream that ended has no frame in flight, or a thread died."""
-        while self.ledger.snapshot()[name].in_flight and not self.analyzing.failed.is_set():
-            time.sleep(poll_seconds)
 
     def _deliver(self, analysis: Analysis) -> None:
         self._timelines[analysis.ticket.frame.stream].deliver(analysis)
@@ -127,6 +123,18 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
                           "install emotiond[gpu] or set cpu") from None
     try:
         return detector, load_classifier(config.classifier.weights, device)
+    except WeightsError as error:
+        raise ConfigError(f"classifier.weights: {error}") from None
+
+
+def load_model_info(config: Config) -> WeightsInfo:
+    """Reads the description of the classifier's weights.
+
+    Raises:
+        ConfigError: they are not usable, with the key at fault.
+    """
+    try:
+        return load_info(config.classifier.weights)
     except WeightsError as error:
         raise ConfigError(f"classifier.weights: {error}") from None
 

@@ -26,6 +26,7 @@ STATUS_KEPT = 10_000      # entries of the status key, about
 STATUS_WAITING = 1_000    # status events held while Redis is away; the oldest go first
 TRIM_SECONDS = 30.0
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
+HOLD_SECONDS = 5.0
 SCRIPT = files("emotiond").joinpath("append.lua").read_text(encoding="utf-8")
 _ASK_ONLY = ""
 
@@ -49,6 +50,7 @@ class Publisher:
         self._sha: str | None = None
         self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
         self._sent: dict[str, tuple[int, int]] = {}            # stream -> highest id tried and not yet answered
+        self._held: dict[str, float] = {}                      # stream whose key refuses writing -> next try
         self._status: deque[dict[str, bytes]] = deque(maxlen=STATUS_WAITING)
         self._status_count = 0
         self._status_lock = threading.Lock()
@@ -79,7 +81,7 @@ class Publisher:
             self._note_success()
             retry = RETRY_FIRST
             if not busy and not self._status:
-                self._spool.wait(1.0)
+                self._spool.wait(1.0 if not self._held else 0.1)
         self._client.close()
 
     def drain(self, deadline: float) -> int:
@@ -99,7 +101,9 @@ class Publisher:
 
     def _round(self) -> bool:
         """One exchange: a batch of each stream that has events, and the status events. Returns whether it sent any."""
-        pending = self._spool.pending(BATCH)
+        now = time.monotonic()
+        pending = {stream: entries for stream, entries in self._spool.pending(BATCH).items()
+                   if self._held.get(stream, now) <= now}
         with self._status_lock:
             status = list(self._status)
         if not pending and not status:
@@ -116,10 +120,10 @@ class Publisher:
         replies = pipe.execute(raise_on_error=False)
         failure: Exception | None = None
         for (stream, entries), reply in zip(pending.items(), replies, strict=False):
-            if isinstance(reply, Exception):
-                failure = reply
-                if isinstance(reply, errors.NoScriptError):
-                    self._sha, failure = None, None
+            if isinstance(reply, errors.NoScriptError):
+                self._sha = None
+            elif isinstance(reply, Exception):
+                failure = self._hold(stream, reply) or failure
             else:
                 self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
         for reply in replies[len(pending):]:
@@ -134,6 +138,17 @@ class Publisher:
         if failure:
             raise failure
         return True
+
+    def _hold(self, stream: str, error: Exception) -> Exception | None:
+        """Leaves a stream whose key alone is at fault aside for a while; returns an error that concerns all."""
+        if error_kind(error) not in ("other", "noperm"):
+            return error
+        self._metrics.redis_errors.labels(error_kind(error)).inc()
+        if stream not in self._held:
+            log.error("events of the stream cannot be published: %s", describe(error, self._url),
+                      extra={"stream": stream, "key": self._key(stream)})
+        self._held[stream] = time.monotonic() + HOLD_SECONDS
+        return None
 
     def _arguments(self, stream: str, entries: list[Entry]) -> list[Any]:
         known = self._known.get(stream, _ASK_ONLY)
@@ -155,6 +170,7 @@ class Publisher:
             if outcome == 2:
                 log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
             self._acknowledge(stream, last_id)
+            self._held.pop(stream, None)
             return
         ours = last_id <= self._sent.get(stream, (0, 0)) and any(entry.id == last_id for entry in entries)
         if known is not None and ours:

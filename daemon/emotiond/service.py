@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator
 from types import FrameType
@@ -23,6 +22,7 @@ from emotiond.stream import Playback
 from emotiond.web import WebServer
 
 HEARTBEAT_SECONDS = 10.0
+TICK_SECONDS = 0.1
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
 _DRAIN_SHARE = 0.5       # of it, until frames not analysed yet are dropped
 
@@ -40,7 +40,7 @@ class Service:
     """
 
     def __init__(self, config: Config, url: str, playback: Playback | None = None) -> None:
-        """Loads the models; nothing runs yet.
+        """Puts the parts together; nothing is loaded and nothing runs yet.
 
         Args:
             config: the configuration.
@@ -51,22 +51,18 @@ class Service:
             ConfigError: it cannot start.
         """
         self._config = config
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
-        self._crew = Crew(self._wake.set)
-        self._models_loaded = False
-        self._published = False
+        self._stopping = False  # a plain flag: a signal's handler must not touch a lock
+        self._crew = Crew()
+        self._models_loaded = self._published = False
         self.web: WebServer | None = None
         self.spool = MemorySpool(config.spool.max_bytes, self._event_dropped)
         self.pipeline = Pipeline(config, self._emit, lambda kind, event: self.publisher.publish_status(kind, event))
         self.publisher = Publisher(connect(config.redis, url), url, config.redis, self.spool,
                                    self.pipeline.metrics, config.instance)
         self.pipeline.metrics.read_gauges = self._gauges
-        self.pipeline.reading = Crew(self._wake.set)
-        self.pipeline.analyzing = Crew(self._wake.set)
         for name, stream in config.streams.items():
-            reader = self.pipeline.add_stream(name, stream, playback)
-            self.spool.add_stream(name, reader.live)
+            self.pipeline.add_stream(name, stream, playback)
+            self.spool.add_stream(name)
 
     def run(self) -> bool:
         """Runs until a signal or `stop`; returns whether it ended well. Must be called in the main thread."""
@@ -76,31 +72,38 @@ class Service:
             return self.shut_down()
 
     def stop(self) -> None:
-        """Asks `run` to end; callable from any thread."""
-        self._stopping.set()
-        self._wake.set()
+        """Asks `run` to end; callable from any thread and from a signal's handler."""
+        self._stopping = True
 
     def not_ready(self) -> str | None:
         """Returns why /readyz says no, None when it says yes."""
-        if self._stopping.is_set():
+        if self._stopping:
             return "stopping"
         if self._failure():
             return "a thread died"
+        if not self._models_loaded:
+            return "loading the models"
         if not self._published:
             return self.publisher.error or "waiting for Redis"
         return None
 
     def start(self) -> None:
-        """Starts HTTP, publisher, analyzers and readers, and returns.
+        """Starts HTTP, loads the models, starts publisher, analyzers and readers, and returns.
 
         Raises:
             UnavailableError: the port cannot be had.
+            ConfigError: device or weights are not usable.
         """
         self.web = WebServer(self._config.http.address, self.pipeline.metrics.registry, self.not_ready,
                              self._not_healthy, self._streams)
         self._crew.start("http", self.web.run)
+        try:
+            self.pipeline.start()
+        except BaseException:
+            self.web.close()
+            raise
+        self._models_loaded = True
         self._crew.start("publisher", self.publisher.run)
-        self.pipeline.start()
         for name in self.pipeline.readers:
             self.pipeline.read(name)
         host = self._config.http.address[0] or "0.0.0.0"
@@ -110,9 +113,8 @@ class Service:
 
     def _main_loop(self) -> None:
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-        while not self._stopping.is_set() and not self._failure():
-            self._wake.wait(0.1 if not self._published else 1.0)
-            self._wake.clear()
+        while not self._stopping and not self._failure():
+            time.sleep(TICK_SECONDS)
             self._published = self._published or self.publisher.connected
             self.pipeline.metrics.ready.set(self.not_ready() is None)
             if time.monotonic() >= next_heartbeat:
@@ -127,7 +129,7 @@ class Service:
             Whether nothing failed and nothing is left.
         """
         failure = self._failure()
-        self._stopping.set()
+        self._stopping = True
         self.pipeline.metrics.ready.set(0)
         log.info("stopping")
         deadline = time.monotonic() + STOP_SECONDS
@@ -181,7 +183,7 @@ class Service:
                       events, size, self._config.spool.max_bytes, oldest)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stopping.is_set():
+        if self._stopping:
             raise SystemExit(128 + number)  # a second signal forces the exit
         self.stop()
 

@@ -228,26 +228,25 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
             raise OpenError("protocol", f"{source} is empty; give a video or a picture")
         return f"file:{source}", None, options
     if kind in ("rtsp", "rtsps"):
-        options |= {"rtsp_transport": config.transport, "analyzeduration": "500000"}
+        # without fpsprobesize FFmpeg waits for twenty frames to guess the rate: 5 s of a slow camera
+        options |= {"rtsp_transport": config.transport, "analyzeduration": "500000", "fpsprobesize": "0"}
     return _with_credentials(config), None, options
 
 
 def _with_credentials(config: StreamConfig) -> str:
     """Puts user name and password, percent-encoded, into the URL given to FFmpeg."""
     scheme, _, rest = config.source.partition("://")
-    user, password = config.username, None
-    authority = rest
-    if "@" in rest:
-        written, authority = rest.rpartition("@")[::2]
-        name, separator, secret = written.partition(":")
-        user = user or name
-        password = secret if separator else None
+    written, _, address = rest.rpartition("@")  # the configuration allows no @ behind the address
+    user, _, password = (quote(part, safe="%") for part in written.partition(":"))  # may be encoded already
+    if config.username:
+        user = quote(config.username, safe="")
     if config.password_file:
-        password = read_secret(config.password_file)
-    if user is None:
-        return config.source
-    encoded = quote(user, safe="%") + (f":{quote(password, safe='%')}" if password is not None else "")
-    return f"{scheme}://{encoded}@{authority}"
+        try:
+            password = quote(read_secret(config.password_file), safe="")
+        except ValueError as error:
+            raise OpenError("auth", str(error)) from None
+    credentials = f"{user}:{password}" if password else user
+    return f"{scheme}://{credentials}@{address}" if credentials else config.source
 
 
 def _video_stream(container: InputContainer, source: str) -> VideoStream:

@@ -31,8 +31,8 @@ class Entry:
 
 
 class _Queue:
-    def __init__(self, live: bool) -> None:
-        self.live = live
+    def __init__(self) -> None:
+        self.live = True
         self.ids = EntryIds()
         self.entries: deque[Entry] = deque()
 
@@ -54,18 +54,27 @@ class MemorySpool:
         self._bytes = 0
         self._closed = False
 
-    def add_stream(self, stream: str, live: bool) -> None:
+    def add_stream(self, stream: str) -> None:
         """Makes room for a stream."""
         with self._changed:
-            self._queues[stream] = _Queue(live)
+            self._queues[stream] = _Queue()
 
     def put(
         self, stream: str, fields: dict[str, bytes], captured_us: int, arrived: float, arrived_us: int | None
     ) -> None:
-        """Adds an event with the stream's next entry id; may wait for room where the stream is a file."""
+        """Adds an event with the stream's next entry id.
+
+        Args:
+            stream: the stream's name.
+            fields: the entry's fields.
+            captured_us: capture time.
+            arrived: monotonic seconds when the frame was read.
+            arrived_us: the host's clock then, or None for a file's frame, which waits for room in a full spool.
+        """
         size = sum(len(key) + len(value) for key, value in fields.items()) + _ENTRY_OVERHEAD
         with self._changed:
             queue = self._queues[stream]
+            queue.live = arrived_us is not None
             while self._bytes + size > self.max_bytes and not self._drop_oldest_live():
                 if self._closed or queue.live:
                     self._dropped(stream)

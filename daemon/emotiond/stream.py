@@ -75,6 +75,7 @@ class StreamReader:
     """Reads one stream until it ends or `stop` is set; `run` is a thread's whole life.
 
     Attributes:
+        live: whether it drops frames and reconnects; known for sure once an http source is open.
         state: what it is doing now.
         error: why it does not run, in words without secrets; None while it runs.
         failed: a file that could not be opened, or broke off.
@@ -129,6 +130,8 @@ class StreamReader:
                 continue
             self._metrics.connects.labels(self.name, "ok").inc()
             self.source = source
+            self.live = source.live
+            self._buffers.set_live(self.name, source.live)
             try:
                 self._read(source)
             except EndedError as error:
@@ -162,17 +165,20 @@ class StreamReader:
     def _hand_on(self, decoded: Decoded, source: Source, file_us: int) -> None:
         self._ledger.read(self.name)
         index, self._index = self._index, self._index + 1
-        arrived = decoded.arrived if self._playback.speed == math.inf else time.monotonic()
+        arrived, arrived_us = decoded.arrived, decoded.arrived_us
         captured_us = file_us if decoded.captured_us is None else decoded.captured_us
-        self._metrics.last_frame.labels(self.name).set(decoded.arrived_us / 1_000_000)
+        if self._playback.speed < math.inf:  # a paced file's frame arrives when its time has come
+            arrived, arrived_us = time.monotonic(), time.time_ns() // 1000
+            captured_us = arrived_us if decoded.clock == "arrival" else captured_us
+        self._metrics.last_frame.labels(self.name).set(arrived_us / 1_000_000)
         if decoded.frame.width * decoded.frame.height > MAX_PIXELS:
             self._ledger.dropped(self.name, Drop.TOO_LARGE)
         elif self.config.max_fps and not self._is_due(captured_us / 1_000_000, self.config.max_fps):
             self._ledger.dropped(self.name, Drop.MAX_FPS)
         else:
-            arrived_us = decoded.arrived_us if source.live else None
-            self._buffers.put(Frame(self.name, index, decoded.pts, captured_us, decoded.clock, arrived, arrived_us,
-                                    Picture(decoded.frame, source.pixel_aspect)))
+            self._buffers.put(Frame(
+                self.name, index, decoded.pts, captured_us, decoded.clock, arrived,
+                arrived_us if source.live else None, Picture(decoded.frame, source.pixel_aspect)))
 
     def _is_due(self, seconds: float, rate: float) -> bool:
         """Lets `rate` frames a second pass on average, also when the source's rate is no multiple of it."""
@@ -199,7 +205,7 @@ class StreamReader:
 
     def _wait_to_reopen(self, reason: str, text: str) -> bool:
         """Reports the failure and waits; a file is not tried again. Returns whether to go on."""
-        if self._playback.once:
+        if self._playback.once or (self.source is not None and not self.live):
             self.failed = reason != "eof"
             self._end(text if self.failed else None)
             return False
@@ -209,7 +215,8 @@ class StreamReader:
         self._up, self.error = False, text
         states = {"auth": State.AUTH_FAILED, "not_found": State.NOT_FOUND, "stall": State.STALLED}
         self._set_state(states.get(reason, State.BACKOFF))
-        wait = REFUSED_SECONDS if self.state in (State.AUTH_FAILED, State.NOT_FOUND) else self._backoff.next()
+        slow = self.state in (State.AUTH_FAILED, State.NOT_FOUND) and kind_of(self.config.source) != "device"
+        wait = REFUSED_SECONDS if slow else self._backoff.next()
         return not self._stop.wait(wait)
 
     def _end(self, text: str | None) -> None:

@@ -135,7 +135,7 @@ def test_capture_time_is_the_cameras_after_its_first_report(run: Run, stream: st
     for before, after in pairwise(timed):
         passed = (after.time - before.time).total_seconds()
         assert passed == pytest.approx(after.body["pts"] - before.body["pts"], abs=0.01)
-    assert abs((datetime.now(UTC) - run.entries(stream)[-1].time).total_seconds()) < 5
+    assert abs((datetime.now(UTC) - run.entries(stream)[-1].time).total_seconds()) < 60
 
 
 @pytest.mark.parametrize("stream", SEEN)

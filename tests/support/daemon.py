@@ -164,7 +164,7 @@ class Daemon(ServerProcess):
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:
     """Writes a configuration as YAML and returns its path."""
-    path.write_text(yaml.safe_dump(dict(config)))
+    path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
     return path
 
 

@@ -134,8 +134,9 @@ def train_one_epoch(
 def predict(model: nn.Module, split: Split, spec: InputSpec, device: str) -> Tensor:
     """Returns the logits (N, classes) of every picture of `split`, in order, on the CPU."""
     model.eval()
-    chunks: Any = torch.from_numpy(split.pictures).split(256)
-    outputs = [model(to_input(resample(chunk, spec.side), spec).to(device))[1].cpu() for chunk in chunks]
+    pictures = torch.from_numpy(split.pictures)
+    outputs = [model(to_input(resample(pictures[start:start + 256], spec.side), spec).to(device))[1].cpu()
+               for start in range(0, len(pictures), 256)]
     return torch.cat(outputs)
 
 

@@ -9,11 +9,10 @@ import redis.exceptions
 from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_config
 from emotiond.errors import ConfigError, UnavailableError
-from emotiond.pipeline import choose_device, load_models
+from emotiond.pipeline import choose_device, load_model_info, load_models
 from emotiond.redact import redact
 from emotiond.source import EndedError, OpenError, open_source
 from emotiond.store import connect, describe
-from emotionnet.weights import WeightsError, load_info
 
 
 def main(args: argparse.Namespace) -> int:
@@ -37,9 +36,9 @@ def _check_run(config: Config, path: Path) -> None:
         faults.append("redis.url: is missing; name a server like redis://localhost:6379/0, "
                       "or write embedded to have a Valkey started here")
     try:
-        load_info(config.classifier.weights)
-    except (WeightsError, OSError) as error:
-        faults.append(f"classifier.weights: {error}")
+        load_model_info(config)
+    except ConfigError as error:
+        faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(redact(f"{path}: {fault}") for fault in faults))
 

@@ -128,7 +128,7 @@ class _Sink:
         """Events are of this stream from now on."""
         self.result, self.keep_events = result, keep_events
         if self._spool:
-            self._spool.add_stream(reader.name, reader.live)
+            self._spool.add_stream(reader.name)
 
     def emit(self, event: FrameEvent, frame: Frame) -> None:
         """Takes one event."""

@@ -1,0 +1,145 @@
+"""Redis dies, freezes or its replies get lost while a camera runs: nothing missing, nothing twice, in order."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.events import Entry, assert_whole, read_entries
+from tests.support.pictures import face_frames
+from tests.support.proxy import Loss, LossyProxy
+from tests.support.redis_server import RedisServer
+from tests.support.videos import write_repeated, write_video
+from tests.support.waiting import poll
+
+FPS = 10
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A daemon with one camera that shows a face in every frame, its Redis, and a proxy between the two."""
+
+    daemon: Daemon
+    redis: RedisServer
+    proxy: LossyProxy
+
+    def entries(self) -> list[Entry]:
+        return read_entries(self.redis.client, "door")
+
+    def wait_for_more(self, events: int = 5) -> None:
+        """Returns when there are so many more events in Redis."""
+        before = len(self.entries())
+        poll(lambda: len(self.entries()) >= before + events, 30, self.daemon.output, every_s=0.1)
+
+    def read_while(self, frames: int) -> None:
+        """Returns when the daemon has read so many more frames, wherever their events are."""
+        before = self.daemon.scrape()("stream_frames_read_total")
+        self.daemon.wait_for(lambda scrape: scrape("stream_frames_read_total") >= before + frames, "frames read")
+
+    def judge(self) -> None:
+        """Ends the daemon and compares what is in Redis with the frames it read."""
+        assert self.daemon.end() == 0
+        last = self.daemon.log_entries("stopped")[0]
+        entries = self.entries()
+        assert_whole(entries)
+        assert len(entries) == last["frames_read"] == last["frames_analyzed"]
+        assert all(len(entry.body["faces"]) == 1 for entry in entries)
+        assert all(before.time < after.time for before, after in pairwise(entries))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two minutes with a face in each frame."""
+    folder = tmp_path_factory.mktemp("clip")
+    return write_repeated(write_video(folder / "short.mp4", face_frames(FPS, 320, 240), fps=FPS),
+                          folder / "clip.mp4", 120)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, clip: Path, require_server: Callable[[str], None]) -> Iterator[Scene]:
+    require_server("redis-server")
+    with (
+        RedisServer(tmp_path / "redis", persistence="aof") as server,
+        LossyProxy(server.port) as proxy,
+        Daemon(tmp_path, {"door": {"source": str(clip), "live": True}},
+               f"redis://127.0.0.1:{proxy.port}/0") as daemon,
+    ):
+        scene = Scene(daemon, server, proxy)
+        scene.wait_for_more()
+        yield scene
+
+
+@pytest.mark.slow
+def test_nothing_is_missing_or_twice_after_redis_was_killed_again_and_again(scene: Scene) -> None:
+    for _ in range(3):
+        scene.redis.kill()
+        scene.read_while(frames=FPS)
+        waiting = scene.daemon.scrape()
+        assert waiting("redis_up") == 0
+        assert waiting("spool_events") > 0
+        assert waiting("redis_errors_total", kind="connection") >= 1
+        scene.redis.start()
+        scene.wait_for_more()
+
+    mended = scene.daemon.wait_for(lambda scrape: scrape("redis_up") == 1, "Redis is up")
+    assert mended("frames_dropped_total") == 0
+    assert mended("events_dropped_total") == 0
+    assert scene.daemon.get("/healthz").status == 200
+    scene.judge()
+
+
+@pytest.mark.slow
+def test_nothing_is_missing_or_twice_after_redis_froze(scene: Scene) -> None:
+    scene.redis.freeze()
+    frozen = scene.daemon.wait_for(
+        lambda scrape: scrape("redis_errors_total", kind="timeout") >= 1 and scrape("spool_events") >= 2 * FPS,
+        "a timeout, and frames read all the same")
+    scene.redis.thaw()
+    scene.wait_for_more(3 * FPS)
+
+    assert frozen("redis_up") == 0
+    assert frozen("frames_dropped_total") == 0
+    scene.judge()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["cut", "silence"])
+def test_nothing_is_twice_after_replies_were_lost(scene: Scene, how: Loss) -> None:
+    for _ in range(3):
+        scene.proxy.lose(1, b"EVALSHA", how)
+        scene.wait_for_more()
+
+    scrape = scene.daemon.scrape()
+    assert scene.proxy.lost == 3
+    assert scrape("events_resent_total", reason="lost_reply") >= 3
+    assert scrape("redis_errors_total", kind="timeout" if how == "silence" else "connection") == 3
+    scene.judge()
+
+
+def test_a_daemon_that_stops_while_redis_is_away_says_how_many_events_are_lost(scene: Scene) -> None:
+    scene.redis.kill()
+    scene.read_while(frames=FPS)
+
+    begin = time.monotonic()
+    assert scene.daemon.end() == 1
+    assert time.monotonic() - begin < 40
+    assert scene.daemon.log_entries("events were not delivered")[0]["events"] >= FPS
+    assert not scene.daemon.log_entries("thread did not end")
+
+
+def test_a_stop_while_redis_is_frozen_for_a_moment_still_delivers_everything(scene: Scene) -> None:
+    scene.redis.freeze()
+    scene.read_while(frames=FPS)
+    scene.daemon.child.terminate()
+    poll(lambda: scene.daemon.log_entries("stopping"), 10, scene.daemon.output)
+    scene.redis.thaw()
+
+    assert scene.daemon.wait() == 0
+    last = scene.daemon.log_entries("stopped")[0]
+    entries = scene.entries()
+    assert_whole(entries)
+    assert len(entries) == last["frames_read"] - last["frames_dropped"]
