@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="what a source delivers")
     probe.add_argument("source", metavar="URL")
     probe.add_argument("--transport", choices=("tcp", "udp"), default="tcp", help="for RTSP (%(default)s)")
-    probe.add_argument("--seconds", type=float, default=3.0, help="how long to look (%(default)s)")
+    probe.add_argument("--seconds", type=_positive, default=3, help="how long to look (%(default)s)")
 
     model = commands.add_parser("model", help="the weights: hashes, metrics, ONNX")
     actions = model.add_subparsers(dest="action", metavar="action", required=True)
@@ -103,26 +103,32 @@ def _parser() -> argparse.ArgumentParser:
 def _speed(text: str) -> float:
     """`max` is infinite: as fast as frames can be analysed."""
     named = {"max": math.inf, "realtime": 1.0}
-    value = named[text] if text in named else float(text)
+    try:
+        value = named[text] if text in named else float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError("not above zero")
+        raise argparse.ArgumentTypeError(f"{text!r} is not max, realtime or a number above zero")
     return value
 
 
 def _time(text: str) -> int:
     """RFC 3339 to microseconds since the epoch."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError("without a time zone; write one like 2026-01-31T12:00:00Z")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.timestamp() < 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time since 1970 with its zone; write one like 2026-01-31T12:00:00Z")
     whole = moment.replace(microsecond=0)
     return round(whole.timestamp()) * 1_000_000 + moment.microsecond
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("not above zero")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
 
 
 def _print_versions() -> int:

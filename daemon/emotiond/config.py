@@ -19,6 +19,14 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+def kind_of(source: str) -> str:
+    """Returns rtsp, rtsps, http, https, lavfi, device or file."""
+    scheme = source.partition(":")[0].lower()
+    if scheme in ("rtsp", "rtsps", "http", "https", "lavfi") and ":" in source:
+        return scheme
+    return "device" if source.startswith("/dev/") else "file"
+
+
 def _parse_duration(value: object) -> object:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)

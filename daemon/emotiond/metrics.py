@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from emotiond import __version__
 from emotiond.frames import Drop, FrameLedger
-from emotiond.source import EndReason, Outcome
+from emotiond.opening import Outcome
+from emotiond.source import EndReason
 
 STATES = ("connecting", "running", "stalled", "backoff", "auth_failed", "not_found", "ended")
 STAGES = ("decode", "detect", "classify", "publish")
@@ -61,7 +62,8 @@ class Metrics:
         self.last_frame = self._gauge(
             "stream_last_frame_timestamp_seconds", "When the last frame was read, by the host's clock.", "stream")
         self.bytes_read = self._counter("stream_bytes_read", "Bytes of video read.", "stream")
-        self.decode_errors = self._counter("stream_decode_errors", "Packets that could not be decoded.", "stream")
+        self.decode_errors = self._counter(
+            "stream_decode_errors", "Packets that could not be decoded, and frames that came out damaged.", "stream")
         self.connects = self._counter("stream_connects", "Tries to open the source.", "stream", "outcome")
         self.reconnects = self._counter("stream_reconnects", "Ends of a source that ran.", "stream", "reason")
         self.faces = self._counter("faces_detected", "Faces found.", "stream")

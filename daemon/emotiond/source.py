@@ -1,53 +1,29 @@
-"""Opens a camera or a file with PyAV and reads its frames; reports why it ended, never retries.
-
-Timeouts are always set: without them FFmpeg waits for ever on a silent server. The protocols FFmpeg may
-use are limited to the source's own kind, so that a playlist cannot make it open something else.
-"""
+"""Reads the frames of an open source with their times; reports why it ended, never retries."""
 
 import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Literal
-from urllib.parse import quote
+from typing import Literal, cast
 
-import av
 import av.error
-import av.logging
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from emotiond.config import StreamConfig, read_secret
+from emotiond.config import StreamConfig
 from emotiond.frames import Clock
 from emotiond.redact import redact
 
-Outcome = Literal["refused", "timeout", "auth", "not_found", "protocol"]
 EndReason = Literal["eof", "stall", "error", "format_change"]
 
-OPEN_SECONDS = 5.0
-MAX_PIXELS = 64 * 1024 * 1024   # 8192 x 8192; a few bytes can claim 16k x 16k
 MAX_ERRORS_IN_A_ROW = 100       # undecodable packets before a live stream is opened anew
-_SLICE_SECONDS = 1.0            # how long one read of RTSP may block, so that stopping is quick
-_PROTOCOLS = {
-    "rtsp": "rtsp,rtp,srtp,tcp,udp", "rtsps": "rtsps,rtsp,rtp,srtp,tls,tcp,udp,crypto",
-    "http": "http,tcp,crypto", "https": "https,http,tls,tcp,crypto", "file": "file",
-}
-_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "subviewer", "srt", "ass", "webvtt"}
-
-av.logging.set_level(None)  # FFmpeg's own lines would print URLs
-
-
-class OpenError(Exception):
-    """A source could not be opened; `outcome` says how, the message says it in words, without secrets."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(redact(message))
-        self.outcome: Outcome = outcome
+SLICE_SECONDS = 1.0            # how long one read of RTSP may block, so that stopping is quick
+SLICED = ("rtsp", "rtsps")     # kinds that are read in slices: a read that was interrupted may go on
+CUT_SECONDS, CUT_SHARE = 1.0, 0.05  # a file that ends earlier than its header says, by more than both, was cut off
 
 
 class EndedError(Exception):
@@ -89,14 +65,6 @@ class SourceCounts:
     decode_errors: int = 0
 
 
-def kind_of(source: str) -> str:
-    """Returns rtsp, rtsps, http, https, lavfi, device or file."""
-    scheme = source.partition(":")[0].lower()
-    if scheme in ("rtsp", "rtsps", "http", "https", "lavfi") and ":" in source:
-        return scheme
-    return "device" if source.startswith("/dev/") else "file"
-
-
 class Source:
     """An open source.
 
@@ -112,7 +80,7 @@ class Source:
 
     def __init__(self, container: InputContainer, video: VideoStream, kind: str, config: StreamConfig) -> None:
         self._container, self._video = container, video
-        self._sliced = kind in ("rtsp", "rtsps")
+        self._sliced = kind in SLICED
         self._stall_seconds = config.stall_seconds
         self.live = _is_live(kind, config, container)
         self.counts = SourceCounts()
@@ -122,6 +90,8 @@ class Source:
         self.length = video.frames or _expected_length(container, self.rate)
         self.pixel_aspect: Fraction | None = video.sample_aspect_ratio
         self._camera_clock_us: int | None = None  # wall clock minus stream time, once RTCP told it
+        self._length_seconds = _length_seconds(container, video)
+        self._first_pts, self._last_pts = 0.0, cast(float | None, None)
 
     def frames(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Decoded]:
         """Yields decoded frames until the source ends or `stopped` says so.
@@ -147,7 +117,10 @@ class Source:
                 continue
             for picture in pictures:
                 errors_in_a_row = 0
+                self.counts.decode_errors += picture.is_corrupt
                 yield self._decoded(picture, arrived, arrived_us, seconds)
+        if not self.live and not stopped():
+            self._check_whole()
 
     def close(self) -> None:
         """Closes the source."""
@@ -170,7 +143,16 @@ class Source:
                 if not self._sliced or silent >= self._stall_seconds:
                     raise EndedError("stall", f"nothing came for {silent:.0f} s") from None
             except (FFmpegError, OSError) as error:
-                raise EndedError("error", f"reading failed ({_words(error)})") from None
+                raise EndedError("error", f"reading failed ({error_words(error)})") from None
+
+    def _check_whole(self) -> None:
+        """A recording that was cut off ends early without an error; only its header knows."""
+        if self._length_seconds is None or self._last_pts is None:
+            return
+        missing = self._length_seconds - (self._last_pts - self._first_pts)
+        if missing > max(CUT_SECONDS, CUT_SHARE * self._length_seconds):
+            raise EndedError("error", f"the file ends after {self._last_pts - self._first_pts:.1f} s of "
+                             f"{self._length_seconds:.1f} s; it is not whole")
 
     def _read_camera_clock(self, packet: "Packet[VideoStream]") -> None:
         """RTCP's sender reports tie stream time to the camera's clock; FFmpeg hands them on beside packets."""
@@ -183,85 +165,14 @@ class Source:
         stream_us = None if frame.pts is None or frame.time_base is None else round(
             frame.pts * frame.time_base * 1_000_000)
         pts = None if stream_us is None else stream_us / 1_000_000
+        if pts is not None:
+            self._first_pts = pts if self._last_pts is None else self._first_pts
+            self._last_pts = pts
         if not self.live:
             return Decoded(frame, pts, None, "file", arrived, arrived_us, seconds)
         if self._camera_clock_us is not None and stream_us is not None:
             return Decoded(frame, pts, self._camera_clock_us + stream_us, "rtcp", arrived, arrived_us, seconds)
         return Decoded(frame, pts, arrived_us, "arrival", arrived, arrived_us, seconds)
-
-
-def open_source(config: StreamConfig) -> Source:
-    """Opens a camera, URL, device, test pattern or file.
-
-    Raises:
-        OpenError: it cannot be opened or holds no video.
-    """
-    kind = kind_of(config.source)
-    name, form, options = _target(config, kind)
-    timeout = (OPEN_SECONDS, _SLICE_SECONDS if kind in ("rtsp", "rtsps") else config.stall_seconds)
-    try:
-        container = av.open(name, mode="r", format=form, options=options, timeout=timeout)
-    except av.error.ExitError:
-        raise OpenError("timeout", f"{config.source} did not answer within {OPEN_SECONDS:.0f} s; "
-                        "check address and network") from None
-    except (FFmpegError, OSError, ValueError) as error:
-        outcome, mend = _classify(error, kind)
-        raise OpenError(outcome, f"{config.source} cannot be opened ({_words(error)}); {mend}") from None
-    try:
-        return Source(container, _video_stream(container, config.source), kind, config)
-    except BaseException:
-        container.close()
-        raise
-
-
-def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str, str]]:
-    """Returns what to open, FFmpeg's format where it cannot be guessed, and options."""
-    source = config.source
-    if kind == "lavfi":
-        return source.partition(":")[2], "lavfi", {}
-    if kind == "device":
-        return source, "v4l2", {}
-    options = {"protocol_whitelist": _PROTOCOLS[kind]}
-    if kind == "file":
-        path = Path(source)
-        if path.is_file() and path.stat().st_size == 0:
-            raise OpenError("protocol", f"{source} is empty; give a video or a picture")
-        return f"file:{source}", None, options
-    if kind in ("rtsp", "rtsps"):
-        # without fpsprobesize FFmpeg waits for twenty frames to guess the rate: 5 s of a slow camera
-        options |= {"rtsp_transport": config.transport, "analyzeduration": "500000", "fpsprobesize": "0"}
-    return _with_credentials(config), None, options
-
-
-def _with_credentials(config: StreamConfig) -> str:
-    """Puts user name and password, percent-encoded, into the URL given to FFmpeg."""
-    scheme, _, rest = config.source.partition("://")
-    written, _, address = rest.rpartition("@")  # the configuration allows no @ behind the address
-    user, _, password = (quote(part, safe="%") for part in written.partition(":"))  # may be encoded already
-    if config.username:
-        user = quote(config.username, safe="")
-    if config.password_file:
-        try:
-            password = quote(read_secret(config.password_file), safe="")
-        except ValueError as error:
-            raise OpenError("auth", str(error)) from None
-    credentials = f"{user}:{password}" if password else user
-    return f"{scheme}://{credentials}@{address}" if credentials else config.source
-
-
-def _video_stream(container: InputContainer, source: str) -> VideoStream:
-    if container.format.name in _TEXT_FORMATS or not container.streams.video:
-        raise OpenError("protocol", f"{source} holds no video; give a video or a picture")
-    video = container.streams.video[0]
-    context = video.codec_context
-    if context is None:  # pyright: ignore[reportUnnecessaryComparison] - what PyAV's stubs do not say
-        raise OpenError("protocol", f"{source} has a codec that FFmpeg cannot decode; give it as H.264 or H.265")
-    if context.width * context.height > MAX_PIXELS:
-        raise OpenError("protocol", f"{source} has pictures of {context.width}x{context.height}; "
-                        f"at most {MAX_PIXELS // 1024 // 1024} million pixels are read")
-    context.thread_count = 1  # as many analyzers as cores keep them busy already
-    context.options = {"max_pixels": str(MAX_PIXELS)}
-    return video
 
 
 def _is_live(kind: str, config: StreamConfig, container: InputContainer) -> bool:
@@ -270,31 +181,21 @@ def _is_live(kind: str, config: StreamConfig, container: InputContainer) -> bool
     return kind in ("rtsp", "rtsps", "device", "lavfi") or (kind in ("http", "https") and container.duration is None)
 
 
+def _length_seconds(container: InputContainer, video: VideoStream) -> float | None:
+    """Returns the length that the header claims for the pictures alone, None where it claims none."""
+    if video.duration and video.time_base:
+        return float(video.duration * video.time_base)
+    return container.duration / 1_000_000 if container.duration and len(container.streams) == 1 else None
+
+
 def _expected_length(container: InputContainer, rate: float | None) -> int | None:
     if container.format.name in ("image2",) or container.format.name.endswith("_pipe"):
         return 1
     return round(container.duration / 1_000_000 * rate) if container.duration and rate else None
 
 
-def _classify(error: Exception, kind: str) -> tuple[Outcome, str]:
-    match error:
-        case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
-            return "auth", "check user name and password"
-        case av.error.HTTPNotFoundError() | FileNotFoundError():
-            return "not_found", "check the path"
-        case ConnectionRefusedError() | ConnectionResetError() | BrokenPipeError():
-            return "refused", "check address and port, and that the server runs"
-        case TimeoutError():
-            return "timeout", "check address and network"
-        case PermissionError():
-            return "auth", "let the daemon's user read it"
-        case av.error.InvalidDataError() if kind == "file":
-            return "protocol", "give a video or a picture"
-        case _:
-            return "protocol", "check the source"
-
-
-def _words(error: FFmpegError | OSError | ValueError) -> str:
+def error_words(error: FFmpegError | OSError | ValueError) -> str:
+    """Returns what FFmpeg or the system call the error, without a path or URL."""
     if isinstance(error, OSError | FFmpegError) and error.strerror:
         return error.strerror
     return str(error)

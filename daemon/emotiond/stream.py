@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from emotiond.config import StreamConfig
+from emotiond.config import StreamConfig, kind_of
 from emotiond.events import DOWN_TYPE, ENDED_TYPE, UP_TYPE, StatusEvent
 from emotiond.frames import Drop, Frame, FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
+from emotiond.opening import MAX_PIXELS, OpenError, open_source
 from emotiond.picture import Picture
-from emotiond.source import MAX_PIXELS, Decoded, EndedError, OpenError, Source, SourceCounts, kind_of, open_source
+from emotiond.source import Decoded, EndedError, Source, SourceCounts
 
 BACKOFF_FIRST, BACKOFF_FACTOR, BACKOFF_MOST = 1.0, 1.5, 60.0
 REFUSED_SECONDS = 30.0  # a wrong password or path does not mend itself soon, and cameras lock accounts
@@ -79,7 +80,7 @@ class StreamReader:
         state: what it is doing now.
         error: why it does not run, in words without secrets; None while it runs.
         failed: a file that could not be opened, or broke off.
-        decode_errors: packets that could not be decoded so far.
+        decode_errors: packets not decoded, and frames that came out damaged, so far.
         source: the source while it is open.
     """
 
@@ -148,7 +149,8 @@ class StreamReader:
                 source.close()
 
     def _read(self, source: Source) -> None:
-        speed, start_us = self._playback.speed, self._playback.start_us or time.time_ns() // 1000
+        speed, start_us = self._playback.speed, self._playback.start_us
+        start_us = time.time_ns() // 1000 if start_us is None else start_us
         begin, first_pts = time.monotonic(), None
         for decoded in source.frames(self._stop.is_set):
             self._count(source.counts)

@@ -62,7 +62,7 @@ class Scrape:
 
 
 class Daemon(ServerProcess):
-    """Runs from entering to leaving; started means that it answers over HTTP, ready or not.
+    """Runs from entering to leaving; started means that its models are loaded and its streams are there.
 
     Args:
         folder: gets its configuration and its log.
@@ -73,7 +73,7 @@ class Daemon(ServerProcess):
         sections: more of the configuration.
     """
 
-    START_S = 60.0      # the networks are loaded before HTTP listens, on a machine that may be busy
+    START_S = 60.0      # on a machine that may be busy
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Daemon(ServerProcess):
         **sections: Any,
     ) -> None:
         self.port = free_port()
+        self.names = tuple(streams)
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "emotiond.log"
         file = write_config(folder / "emotiond.yaml", {
@@ -99,9 +100,9 @@ class Daemon(ServerProcess):
         super().__init__("emotiond", [*group, *with_path(), sys.executable, *program, "run", "-c", str(file)], self.log)
 
     def ready(self) -> bool:
-        """Tells whether it answers over HTTP."""
+        """Tells whether it is ready, or waits for nothing but Redis."""
         try:
-            return bool(self.get("/healthz"))
+            return "loading" not in self.get("/readyz").text
         except OSError:
             return False
 
@@ -111,13 +112,7 @@ class Daemon(ServerProcess):
         Raises:
             OSError: there was no answer.
         """
-        request = Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept})
-        try:
-            with urlopen(request, timeout=10) as reply:
-                return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
-        except HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers["Content-Type"], error.read().decode())
+        return get_page(self.port, path, accept)
 
     def scrape(self) -> Scrape:
         """Reads /metrics."""
@@ -160,6 +155,21 @@ class Daemon(ServerProcess):
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if message in entry["message"]]
+
+
+def get_page(port: int, path: str, accept: str = "*/*") -> Answer:
+    """Returns a page of 127.0.0.1, whatever its status.
+
+    Raises:
+        OSError: there was no answer.
+    """
+    request = Request(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
+    try:
+        with urlopen(request, timeout=10) as reply:
+            return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
+    except HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers["Content-Type"], error.read().decode())
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:

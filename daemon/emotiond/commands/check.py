@@ -9,9 +9,10 @@ import redis.exceptions
 from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_config
 from emotiond.errors import ConfigError, UnavailableError
+from emotiond.opening import OpenError, open_source
 from emotiond.pipeline import choose_device, load_model_info, load_models
 from emotiond.redact import redact
-from emotiond.source import EndedError, OpenError, open_source
+from emotiond.source import EndedError
 from emotiond.store import connect, describe
 
 

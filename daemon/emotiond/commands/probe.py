@@ -4,12 +4,13 @@ import argparse
 import time
 
 from emotiond.analyzer import to_picture
-from emotiond.config import Config
+from emotiond.config import Config, kind_of
 from emotiond.config_file import make_config
 from emotiond.errors import NoInputError, UnavailableError
+from emotiond.opening import OpenError, open_source
 from emotiond.picture import Picture, Scalers
 from emotiond.redact import redact
-from emotiond.source import Decoded, EndedError, OpenError, Source, kind_of, open_source
+from emotiond.source import Decoded, EndedError, Source
 from yunet.detector import load_detector
 
 
@@ -27,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     finally:
         source.close()
     if not frames:
-        raise NoInputError(redact(f"{args.source}: opened, but no frame came within {args.seconds:.0f} s"))
+        raise NoInputError(redact(f"{args.source}: opened, but no frame came within {args.seconds} s"))
     _report(args.source, source, frames, opened, first, config)
     return 0
 

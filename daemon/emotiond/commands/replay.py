@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
     failed = [result for result in results if result.error or result.decode_errors]
     for result in failed:
         print(f"emotiond: {result.source}: {result.error or ''}{'; ' if result.error and result.decode_errors else ''}"
-              + (f"{result.decode_errors} packets could not be decoded" if result.decode_errors else ""),
+              + (f"{result.decode_errors} packets or frames are damaged" if result.decode_errors else ""),
               file=sys.stderr)
     return 1 if failed else 0
 
@@ -184,7 +184,7 @@ def _replay(
     result.read, result.dropped = counts.read, sum(counts.dropped.values())
     result.error, result.decode_errors = reader.error, reader.decode_errors
     if not result.read and not result.error:
-        result.error = f"{source} holds no frame that can be decoded; give another file"
+        result.error = f"{source} holds no frame that can be decoded, or pictures that are too large; give another file"
     progress.update(task, completed=counts.analyzed, total=counts.read)
     return result
 
