@@ -6,82 +6,25 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from emotiond.redact import protect, protect_url
+from emotiond.config_values import (
+    Device,
+    Duration,
+    Fraction,
+    KeyPrefix,
+    ListenAddress,
+    Name,
+    Rectangle,
+    RedisUrl,
+    Size,
+    StreamName,
+    StreamSource,
+)
+from emotiond.redact import protect
 
 ENV_PREFIX = "EMOTIOND_"
-STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "lavfi")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def kind_of(source: str) -> str:
-    """Returns rtsp, rtsps, http, https, lavfi, device or file."""
-    scheme = source.partition(":")[0].lower()
-    if scheme in ("rtsp", "rtsps", "http", "https", "lavfi") and ":" in source:
-        return scheme
-    return "device" if source.startswith("/dev/") else "file"
-
-
-def _parse_duration(value: object) -> object:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
-        if not match:
-            raise ValueError("is not a duration; write a number of seconds or one like 500ms, 30s, 5m, 24h, 7d")
-        return float(match[1]) * _UNITS[match[2] or "s"]
-    return value
-
-
-def _check_stream_name(name: str) -> str:
-    if not STREAM_NAME.fullmatch(name):
-        raise ValueError("is no stream name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -")
-    if name == "status":
-        raise ValueError("is taken by the status stream; give the stream another name")
-    return name
-
-
-def _check_source(source: str) -> str:
-    scheme, separator, rest = source.partition(":")
-    if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):
-        known = scheme.lower() in STREAM_SCHEMES and bool(rest.removeprefix("//"))
-        if not known and not Path(source).exists():
-            raise ValueError("is no source; use rtsp://, rtsps://, http://, https://, lavfi:, a file or /dev/video0")
-        user_part, at, behind = rest.removeprefix("//").partition("@")
-        if known and scheme.lower() != "lavfi" and at and ("@" in behind or re.search(r"[/?#]", user_part)):
-            protect_url(source)
-            raise ValueError("has an @ that may be part of the password or of the path; write / @ : ? # in a password "
-                             "as %2F %40 %3A %3F %23 and @ elsewhere as %40, or use username and password_file")
-    elif not source.strip():
-        raise ValueError("is empty; name a URL, a file or a device")
-    protect_url(source)
-    return source
-
-
-def _check_redis_url(url: str | None) -> str | None:
-    if url is None or url == "embedded":
-        return url
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in REDIS_SCHEMES or not rest:
-        raise ValueError("is no Redis URL; use redis://host:6379/0, rediss://, unix:///path or embedded")
-    protect_url(url)
-    return url
-
-
-Duration = Annotated[float, BeforeValidator(_parse_duration),
-                     Field(ge=0, json_schema_extra={"type": ["number", "string"]})]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rectangle = tuple[Fraction, Fraction, Fraction, Fraction]
-
-
-def _check_rectangle(rectangle: Rectangle) -> Rectangle:
-    left, top, right, bottom = rectangle
-    if left >= right or top >= bottom:
-        raise ValueError("is empty; write [left, top, right, bottom] as fractions of the picture, left below right")
-    return rectangle
 
 
 class _Section(BaseModel):
@@ -91,7 +34,7 @@ class _Section(BaseModel):
 class StreamConfig(_Section):
     """One camera or file."""
 
-    source: Annotated[str, AfterValidator(_check_source)]
+    source: StreamSource
     """rtsp(s):// or http(s):// URL, path of a file, /dev/video0, or lavfi:testsrc2=size=640x360."""
     username: str | None = None
     """For cameras whose URL shall not carry it."""
@@ -101,13 +44,13 @@ class StreamConfig(_Section):
     """Live streams drop the oldest frame and reconnect; others wait and end. http and lavfi may be either."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How RTSP carries its packets."""
-    max_fps: Annotated[float, Field(gt=0)] | None = None
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Analyse at most so many frames a second; the rest is skipped and counted."""
     stall_seconds: Annotated[Duration, Field(ge=1)] = 10.0
     """A live stream that is silent for so long is opened anew."""
-    region: Annotated[Rectangle, AfterValidator(_check_rectangle)] = (0.0, 0.0, 1.0, 1.0)
+    region: Rectangle = (0.0, 0.0, 1.0, 1.0)
     """Only this part of the picture is analysed: left, top, right, bottom as fractions."""
-    masks: tuple[Annotated[Rectangle, AfterValidator(_check_rectangle)], ...] = ()
+    masks: tuple[Rectangle, ...] = ()
     """Parts of the picture that are never looked at, as fractions."""
     labels: dict[str, str] = {}
     """Carried in every event."""
@@ -122,14 +65,14 @@ class StreamConfig(_Section):
 class RedisConfig(_Section):
     """Where events go."""
 
-    url: Annotated[str | None, AfterValidator(_check_redis_url)] = None
+    url: RedisUrl | None = None
     """redis://, rediss:// or unix:// URL, or `embedded` for a Valkey started by the daemon itself."""
     username: str | None = None
     password_file: Path | None = None
     """File whose first line is the password; goes before one in the URL."""
-    key_prefix: Annotated[str, Field(pattern=r"^[^\s{}]{1,128}$")] = "emotions"
+    key_prefix: KeyPrefix = "emotions"
     """Events of stream s go to the key `<key_prefix>:s`."""
-    maxlen: Annotated[int, Field(ge=1)] | None = 100_000
+    maxlen: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = 100_000
     """Entries kept in each key, about."""
     max_age: Annotated[Duration, Field(gt=0)] | None = 86400.0
     """Entries older than this are trimmed, by capture time."""
@@ -138,7 +81,7 @@ class RedisConfig(_Section):
 class ComputeConfig(_Section):
     """Where inference runs."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|torch:cpu)$")] = "auto"
+    device: Device = "auto"
     """auto, cpu (onnxruntime) or cuda:0 (torch); auto takes the GPU where torch sees one."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Analyzer threads on a CPU; auto is one for each core. A GPU has one."""
@@ -149,9 +92,9 @@ class DetectorConfig(_Section):
 
     width: Annotated[int, Field(ge=64, le=4096)] = 640
     """The picture is scaled down to this width for the detector, never up."""
-    score: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    score: Annotated[float, Field(ge=0.01, le=0.99)] = 0.6
     """Faces below this score are left out."""
-    min_face: Annotated[int, Field(ge=1)] = 24
+    min_face: Annotated[int, Field(ge=1, le=10_000)] = 24
     """Faces whose box is narrower or lower than this, in pixels of the full picture, are left out."""
     max_faces: Annotated[int, Field(ge=1, le=1000)] = 200
     """The best so many of a frame are kept; the rest is counted."""
@@ -171,14 +114,14 @@ class ClassifierConfig(_Section):
 class SpoolConfig(_Section):
     """Events between the timelines and Redis; held in memory."""
 
-    max_bytes: Annotated[ByteSize, Field(ge=4096)] = ByteSize(256 * 1024 * 1024)
+    max_bytes: Size = ByteSize(256 * 1024 * 1024)
     """When it is full, the oldest events of live streams are dropped and counted, and file readers wait."""
 
 
 class HttpConfig(_Section):
     """Metrics and health."""
 
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^\s:\[\]]*):\d{1,5}$")] = "127.0.0.1:9470"
+    listen: ListenAddress = "127.0.0.1:9470"
     """Address and port; port 0 takes a free one."""
 
     @property
@@ -202,11 +145,11 @@ class Config(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True,
         hide_input_in_errors=True, use_attribute_docstrings=True)
 
-    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
+    instance: Name = Field(
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "emotiond",
         json_schema_extra={"default": "the host's name"})
     """Names this daemon in the events' `source`."""
-    streams: dict[Annotated[str, AfterValidator(_check_stream_name)], StreamConfig] = {}
+    streams: dict[StreamName, StreamConfig] = {}
     """Name -> camera or file."""
     publish_empty: bool = False
     """Also publish frames without a face."""
@@ -261,7 +204,7 @@ def read_secret(path: Path) -> str:
         ValueError: the file cannot be read or is empty; the message names it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise ValueError(f"{path} cannot be read ({reason}); make it readable for the daemon's user") from None

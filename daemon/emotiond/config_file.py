@@ -2,8 +2,9 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,21 @@ from emotiond.config import ENV_PREFIX, Config, StreamConfig, read_secret
 from emotiond.errors import ConfigError
 from emotiond.redact import redact
 
+_TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+_SECTION = "is not a section; indent its keys below it, or remove it"
+_SIZE = "is not a size; write a number of bytes or one like 512MiB, 1GiB"
+_WHOLE, _NUMBER, _SWITCH = "should be a whole number", "should be a number", "should be true or false"
+_SENTENCES = {
+    "dict_type": _SECTION, "model_type": _SECTION, "model_attributes_type": _SECTION,
+    "string_type": "is not text; write it, in quotes where it looks like something else",
+    "path_type": "is not a path; write it in quotes",
+    "tuple_type": "is not a list; write it in brackets",
+    "byte_size": _SIZE, "byte_size_unit": _SIZE, "missing": "is missing; add it",
+    "int_type": _WHOLE, "int_parsing": _WHOLE, "int_from_float": _WHOLE, "int_parsing_size": _WHOLE,
+    "float_type": _NUMBER, "float_parsing": _NUMBER, "finite_number": _NUMBER,
+    "bool_type": _SWITCH, "bool_parsing": _SWITCH,
+}
+
 
 @dataclass(frozen=True)
 class _Fault:
@@ -26,7 +42,8 @@ class _Fault:
 
     def __str__(self) -> str:
         place = f"{self.where}:{self.line}" if self.line else self.where
-        return redact(f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}")
+        key = repr(self.key)[1:-1]  # a fault is one line, whatever a key holds
+        return redact(f"{place}: {key}: {self.text}" if key else f"{place}: {self.text}")
 
 
 def load_config(path: Path) -> Config:
@@ -36,19 +53,18 @@ def load_config(path: Path) -> Config:
         ConfigError: with one line for each fault, in the order of the file.
     """
     root, content = _parse(path)
-    faults = list(_duplicate_keys(root)) if root else []
+    faults = list(_check_keys(root, set())) if root else []
     try:
-        config = Config(**content)
+        config = Config(**content) if not faults else None
     except ValidationError as error:
-        faults += [_explain(detail, root) for detail in error.errors(include_url=False, include_input=False)]
-        config = None
+        faults, config = _explain_all(error, root), None
     except SettingsError as error:
         raise ConfigError(redact(f"environment: {error}")) from None
     if config:
-        faults += [_Fault(_line_of(root, key), ".".join(key), text) for key, text in _check_files(config)]
+        faults += [_place(loc, ".".join(loc), text, root) for loc, text in _check_files(config)]
     if faults or config is None:
         raise ConfigError("\n".join(
-            str(_Fault(fault.line, fault.key, fault.text, fault.where or str(path)))
+            str(replace(fault, where=fault.where or str(path)))
             for fault in sorted(faults, key=lambda fault: fault.line or 0)))
     return config
 
@@ -58,14 +74,13 @@ def make_config(content: dict[str, Any]) -> Config:
     try:
         return Config(**content)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
         raise ConfigError("\n".join(
-            redact(f"{fault.key}: {fault.text}") for fault in (_explain(d, None) for d in details))) from None
+            redact(f"{fault.key}: {fault.text}") for fault in _explain_all(error, None))) from None
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the file with -c") from None
     except UnicodeDecodeError:
@@ -73,20 +88,38 @@ def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
     try:
         root: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
         content: Any = yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; two or three levels are all it needs") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: is not valid YAML ({error.problem}); mend the line") from None
-    except (yaml.YAMLError, ValueError):
+        problem = re.sub(r"'(?!<)\S{4,}'", "'...'", str(error.problem))  # may quote a password that has no quotes
+        raise ConfigError(f"{path}:{line}: is not valid YAML ({problem}); mend the line, or quote its value") from None
+    except yaml.YAMLError:
         raise ConfigError(f"{path}: is not valid YAML (unprintable characters); save it as plain text") from None
+    except ValueError:
+        raise ConfigError(f"{path}: holds a number or a date that does not exist; put it in quotes") from None
     if content is None:
         return root, {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}:1: holds no keys; begin with `streams:` and `redis:`")
-    keys = cast(dict[object, Any], content)
-    bad = next((key for key in keys if not isinstance(key, str)), None)
-    if bad is not None:
-        raise ConfigError(f"{path}: {bad}: is not text; put the key in quotes")
     return root, cast(dict[str, Any], content)
+
+
+def _explain_all(error: ValidationError, root: yaml.Node | None) -> list[_Fault]:
+    """Explains each fault once: the branches of a union are joined to one sentence."""
+    faults: dict[tuple[str, str, int | None], _Fault] = {}
+    details = error.errors(include_url=False, include_input=False)
+    misspelt = [(*detail["loc"][:-1], _closest(detail["loc"])) for detail in details
+                if detail["type"] == "extra_forbidden"]
+    for detail in details:
+        if detail["type"] == "missing" and detail["loc"] in misspelt:
+            continue
+        fault = _explain(detail, root)
+        place = (fault.where, fault.key, fault.line)
+        if place in faults:
+            fault = replace(fault, text=f"{faults[place].text} or {fault.text.removeprefix('should be ')}")
+        faults[place] = fault
+    return list(faults.values())
 
 
 def _explain(detail: ErrorDetails, root: yaml.Node | None) -> _Fault:
@@ -100,32 +133,39 @@ def _explain(detail: ErrorDetails, root: yaml.Node | None) -> _Fault:
         key = ".".join(str(part) for part in loc)
     elif kind == "value_error":
         text = str(context["error"])
-    elif kind == "missing":
-        key, text = ".".join(str(part) for part in loc), "is missing"
-    elif kind == "string_pattern_mismatch":
-        text = f"does not match {context['pattern']}"
     else:
-        text = detail["msg"].removeprefix("Input ")
-    variable = f"{ENV_PREFIX}{'__'.join(str(part) for part in loc)}".upper()
-    set_by = next((name for name in os.environ if name.upper() == variable), None)
-    if set_by:
-        return _Fault(None, key, text, f"environment variable {set_by}")
+        text = _SENTENCES.get(kind) or detail["msg"].removeprefix("Input ")
+    if kind == "missing":
+        key = ".".join(str(part) for part in loc)
+    return _place(loc, key, text, root)
+
+
+def _place(loc: tuple[int | str, ...], key: str, text: str, root: yaml.Node | None) -> _Fault:
+    """Says where the value at `loc` comes from: a variable of the environment, or a line of the file."""
+    for length in range(len(loc), 0, -1):
+        parts = [str(part) for part in loc[:length]]
+        set_by = next((name for name in os.environ if name.upper() == f"{ENV_PREFIX}{'__'.join(parts)}".upper()), None)
+        if set_by:
+            return _Fault(None, ".".join(parts), text, f"environment variable {set_by}")
     return _Fault(_line_of(root, loc), key, text)
 
 
 def _suggest(loc: Sequence[int | str]) -> str:
-    model: type[BaseModel] | None = Config
-    path = list(loc[:-1])
-    if path[:1] == ["streams"]:
-        model, path = StreamConfig, path[2:]
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation if model and str(part) in model.model_fields else None
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-    if model is None:
-        return ""
-    close = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1, cutoff=0.6)
-    known = ", ".join(model.model_fields)
-    return f"; did you mean {close[0]}?" if close else f"; there are {known}"
+    close = _closest(loc)
+    return f"; did you mean {close}?" if close else f"; there are {', '.join(_known_keys(loc[:-1]))}"
+
+
+def _closest(loc: Sequence[int | str]) -> str | None:
+    return next(iter(difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1)), None)
+
+
+def _known_keys(section: Sequence[int | str]) -> list[str]:
+    if section[:1] == ("streams",):
+        return list(StreamConfig.model_fields)
+    model: type[BaseModel] = Config
+    for part in section:
+        model = cast(type[BaseModel], model.model_fields[str(part)].annotation)
+    return list(model.model_fields)
 
 
 def _children(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
@@ -164,14 +204,21 @@ def _existing(root: yaml.Node | None, loc: Sequence[int | str]) -> tuple[int | s
     return tuple(existing)
 
 
-def _duplicate_keys(node: yaml.Node, prefix: str = "") -> Iterator[_Fault]:
-    seen: set[str] = set()
+def _check_keys(node: yaml.Node, seen: set[int], prefix: str = "") -> Iterator[_Fault]:
+    """Yields keys that stand twice or are no text, such as `on` and `1`; visits what aliases share once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    names: set[str] = set()
     for name, key, value in _children(node):
         full = f"{prefix}{name}"
-        if name in seen:
-            yield _Fault(key.start_mark.line + 1, full, "stands twice; remove one")
-        seen.add(name)
-        yield from _duplicate_keys(value, f"{full}.")
+        if isinstance(node, yaml.MappingNode):
+            if name in names:
+                yield _Fault(key.start_mark.line + 1, full, "stands twice; remove one")
+            if key.tag not in _TEXT_KEYS:
+                yield _Fault(key.start_mark.line + 1, full, "is not text in YAML; put the key in quotes")
+            names.add(name)
+        yield from _check_keys(value, seen, f"{full}.")
 
 
 def _check_files(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:

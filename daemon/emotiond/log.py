@@ -44,7 +44,12 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": redact(record.getMessage()),
         }
-        entry |= {key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()}
+        entry |= {key: _clean(value) for key, value in _fields(record).items()}
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
-        return json.dumps(entry, default=lambda value: redact(str(value)), ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _clean(value: object) -> object:
+    """Numbers stay; all else becomes text without credentials."""
+    return value if value is None or isinstance(value, bool | int | float) else redact(str(value))

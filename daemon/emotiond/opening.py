@@ -16,7 +16,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
-from emotiond.config import StreamConfig, kind_of, read_secret
+from emotiond.config import StreamConfig, read_secret
+from emotiond.config_values import kind_of
 from emotiond.redact import redact
 from emotiond.source import SLICE_SECONDS, SLICED, Source, error_words
 
@@ -77,6 +78,8 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
     options = {"protocol_whitelist": _PROTOCOLS[kind]}
     if kind == "file":
         path = Path(source)
+        if path.exists() and not path.is_file():  # FFmpeg would wait for ever for the writer of a named pipe
+            raise OpenError("protocol", f"{source} is no file; give a video or a picture")
         if path.is_file() and path.stat().st_size == 0:
             raise OpenError("protocol", f"{source} is empty; give a video or a picture")
         return f"file:{source}", None, options

@@ -10,7 +10,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from emotiond.config import Rectangle
+from emotiond.config_values import Rectangle
 
 WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
 
@@ -44,6 +44,8 @@ class Luma:
 
 class Picture:
     """A picture as displayed: turned upright, with square pixels.
+
+    Mirroring, which a few EXIF orientations ask for, is not known from FFmpeg and not done.
 
     Attributes:
         width: pixels as displayed.

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
@@ -12,7 +13,7 @@ from emotiond.errors import ConfigError
 from emotiond.events import StatusEvent
 from emotiond.frames import FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
-from emotiond.stream import Playback, PublishStatus, StreamReader
+from emotiond.stream import Playback, PublishStatus, StreamReader, WaitForRoom
 from emotiond.timeline import Emit, Timeline
 from emotionnet.classifier import Classifier, load_classifier
 from emotionnet.weights import WeightsError, WeightsInfo, load_info
@@ -35,19 +36,24 @@ class Pipeline:
         model: the classifier's weights.
     """
 
-    def __init__(self, config: Config, emit: Emit, publish_status: PublishStatus | None = None) -> None:
+    def __init__(
+        self, config: Config, emit: Emit, publish_status: PublishStatus | None = None,
+        wait_for_room: WaitForRoom | None = None,
+    ) -> None:
         """Reads what the weights are; nothing is loaded and nothing runs yet.
 
         Args:
             config: the configuration; its streams are added with `add_stream`.
-            emit: takes every event, in order for each stream; may wait.
+            emit: takes every event, in order for each stream; should not wait, since all streams share the analyzers.
             publish_status: takes the events of the streams' lives.
+            wait_for_room: holds the readers of files back while events cannot leave.
 
         Raises:
             ConfigError: the weights are not usable.
         """
         self._config, self._emit = config, emit
         self._publish_status: PublishStatus = publish_status or _ignore
+        self._wait_for_room: WaitForRoom = wait_for_room or _ignore_room
         self._stop = threading.Event()
         self._streams: dict[str, StreamConfig] = {}
         self._timelines: dict[str, Timeline] = {}
@@ -65,7 +71,7 @@ class Pipeline:
         """Adds a stream; `playback` as in `StreamReader`."""
         reader = StreamReader(
             name, config, buffers=self.buffers, ledger=self.ledger, metrics=self.metrics,
-            publish_status=self._publish_status, stop=self._stop, playback=playback)
+            publish_status=self._publish_status, wait_for_room=self._wait_for_room, stop=self._stop, playback=playback)
         self._streams[name] = config
         self._timelines[name] = Timeline(
             self._config.classifier, config.labels, self._config.publish_empty, self.model, self.ledger,
@@ -118,13 +124,15 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
         detector = load_detector(device, score=config.detector.score, max_faces=FACES_DETECTED)
     except DetectorWeightsError as error:
         raise ConfigError(f"detector: {error}") from None
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, RuntimeError, ValueError) as error:
         raise ConfigError(f"compute.device: {device} cannot be used ({error}); "
                           "install emotiond[gpu] or set cpu") from None
     try:
         return detector, load_classifier(config.classifier.weights, device)
     except WeightsError as error:
         raise ConfigError(f"classifier.weights: {error}") from None
+    except RuntimeError as error:
+        raise ConfigError(f"compute.device: {error}") from None
 
 
 def load_model_info(config: Config) -> WeightsInfo:
@@ -170,3 +178,7 @@ def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 def _ignore(kind: str, event: StatusEvent) -> None:
     """Stands in where nobody listens to the streams' lives."""
+
+
+def _ignore_room(stopped: Callable[[], bool]) -> None:
+    """Stands in where events always have room."""

@@ -9,10 +9,14 @@ from urllib.parse import unquote
 
 MASK = "***"
 
-_USER_PART = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s'\"<>]*@")
-_NAMED = re.compile(
-    r"(?i)(\b|_)(pass(?:word|wd|phrase)?|pwd|pw|psw|secret|token|api_?key|key|auth|sid|session|user(?:name)?|usr|login)"
-    r"(=|%3d|_(?=\S))([^&;\s'\"<>/?]+)(?=[&;/?\s'\"<>]|$)")
+_SECRET = r"(?:\w*?(?:pass|pwd|psw|secret|token|auth|session)\w*|(?:login)?pas|pw|(?:api|access)?_?key|sid)"
+_PERSON = r"(?:user(?:name)?|usr|(?:login)?use|login)"
+_BEGIN, _EQUALS = r"(?i)(?<![A-Za-z0-9])", r"(?:=|%3d)"
+_USER_PART = re.compile(r"(?i)([a-z*][a-z0-9+.*-]*://)[^\s'\"<>]*@")
+_IN_QUERY = re.compile(rf"(?i)([?&;](?:{_SECRET}|{_PERSON}){_EQUALS})[^&;\s'\"<>]+")
+_IN_PATH = re.compile(rf"{_BEGIN}((?:{_SECRET}|{_PERSON}){_EQUALS})[^&;/?\s'\"<>]+")
+_QUERY_SECRET = re.compile(rf"{_BEGIN}{_SECRET}{_EQUALS}([^&]+)")
+_PATH_SECRET = re.compile(rf"{_BEGIN}{_SECRET}{_EQUALS}(([^&/]+?)(?:_[a-z]+=[^&/]*)?)(?=[&/]|$)")
 _secrets: set[str] = set()
 
 
@@ -24,11 +28,16 @@ def protect(secret: str) -> None:
 
 
 def protect_url(url: str) -> None:
-    """Protects the password inside a URL, also one that was not percent-encoded."""
+    """Protects the passwords inside a URL, also those that were not percent-encoded."""
     scheme, separator, rest = url.partition("://")
-    if separator and "@" in rest and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        user_part = rest.rpartition("@")[0]
-        protect(user_part.partition(":")[2])
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return
+    if "@" in rest:
+        protect(rest.rpartition("@")[0].partition(":")[2])
+    path, _, query = rest.partition("?")
+    for match in [*_PATH_SECRET.finditer(path), *_QUERY_SECRET.finditer(query)]:
+        for secret in match.groups():
+            protect(secret)
 
 
 def redact(text: str) -> str:
@@ -36,4 +45,4 @@ def redact(text: str) -> str:
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _USER_PART.sub(rf"\1{MASK}@", text)
-    return _NAMED.sub(rf"\1\2\3{MASK}", text) if "://" in text else text
+    return _IN_PATH.sub(rf"\1{MASK}", _IN_QUERY.sub(rf"\1{MASK}", text)) if "://" in text else text

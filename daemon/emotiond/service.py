@@ -56,7 +56,7 @@ class Service:
         self._models_loaded = self._published = False
         self.web: WebServer | None = None
         self.spool = MemorySpool(config.spool.max_bytes, self._event_dropped)
-        self.pipeline = Pipeline(config, self._emit, lambda kind, event: self.publisher.publish_status(kind, event))
+        self.pipeline = Pipeline(config, self._emit, self._publish_status, self.spool.wait_for_room)
         self.publisher = Publisher(connect(config.redis, url), url, config.redis, self.spool,
                                    self.pipeline.metrics, config.instance)
         self.pipeline.metrics.read_gauges = self._gauges
@@ -136,7 +136,6 @@ class Service:
         alive = self.pipeline.stop_reading(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE)
         alive += self.pipeline.finish(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE, drain=failure is None)
         left = self.publisher.drain(deadline)
-        self.spool.close()
         self.publisher.stop()
         if self.web:
             self.web.close()
@@ -156,6 +155,9 @@ class Service:
         self.pipeline.metrics.events.labels(event.stream).inc()
         fields = frame_fields(event, frame.captured_us, self._config.instance)
         self.spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+
+    def _publish_status(self, kind: str, event: StatusEvent) -> None:
+        self.publisher.publish_status(kind, event)
 
     def _event_dropped(self, stream: str) -> None:
         self.pipeline.metrics.events_dropped.labels(stream, "spool_full").inc()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from emotiond.events import EntryIds
 
+_POLL_SECONDS = 0.1    # how soon a reader that waits for room notices that it shall stop
 _ENTRY_OVERHEAD = 600  # bytes of Python objects around an entry's fields, about
 
 
@@ -52,7 +53,6 @@ class MemorySpool:
         self._changed = threading.Condition()
         self._queues: dict[str, _Queue] = {}
         self._bytes = 0
-        self._closed = False
 
     def add_stream(self, stream: str) -> None:
         """Makes room for a stream."""
@@ -62,28 +62,35 @@ class MemorySpool:
     def put(
         self, stream: str, fields: dict[str, bytes], captured_us: int, arrived: float, arrived_us: int | None
     ) -> None:
-        """Adds an event with the stream's next entry id.
+        """Adds an event with the stream's next entry id; never waits.
+
+        A file's event is always taken: the frames that a file has in flight are few, and its reader waits for room.
 
         Args:
             stream: the stream's name.
             fields: the entry's fields.
             captured_us: capture time.
             arrived: monotonic seconds when the frame was read.
-            arrived_us: the host's clock then, or None for a file's frame, which waits for room in a full spool.
+            arrived_us: the host's clock then, or None for a file's frame.
         """
         size = sum(len(key) + len(value) for key, value in fields.items()) + _ENTRY_OVERHEAD
         with self._changed:
             queue = self._queues[stream]
             queue.live = arrived_us is not None
-            while self._bytes + size > self.max_bytes and not self._drop_oldest_live():
-                if self._closed or queue.live:
+            while queue.live and self._bytes and self._bytes + size > self.max_bytes:
+                if not self._drop_oldest_live():
                     self._dropped(stream)
                     return
-                self._changed.wait()
             entry_id = queue.ids.next(captured_us, arrived_us)
             queue.entries.append(Entry(entry_id, fields, captured_us, arrived, size))
             self._bytes += size
             self._changed.notify_all()
+
+    def wait_for_room(self, stopped: Callable[[], bool]) -> None:
+        """Waits while the spool is full and `stopped` does not say so: what a file's reader does before each frame."""
+        with self._changed:
+            while self._bytes >= self.max_bytes and not stopped():
+                self._changed.wait(_POLL_SECONDS)
 
     def pending(self, most: int) -> dict[str, list[Entry]]:
         """Returns up to `most` of the oldest entries of each stream that has any; they stay."""
@@ -124,12 +131,6 @@ class MemorySpool:
     def wake(self) -> None:
         """Ends a `wait`."""
         with self._changed:
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Nobody waits for room any more."""
-        with self._changed:
-            self._closed = True
             self._changed.notify_all()
 
     def figures(self) -> tuple[int, int, float]:

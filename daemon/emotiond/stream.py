@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from emotiond.config import StreamConfig, kind_of
+from emotiond.config import StreamConfig
+from emotiond.config_values import kind_of
 from emotiond.events import DOWN_TYPE, ENDED_TYPE, UP_TYPE, StatusEvent
 from emotiond.frames import Drop, Frame, FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
@@ -24,6 +25,7 @@ _FALLBACK_RATE = 25.0   # frames a second of a file that does not say
 log = logging.getLogger(__name__)
 
 PublishStatus = Callable[[str, StatusEvent], None]
+WaitForRoom = Callable[[Callable[[], bool]], None]  # takes what tells it to stop waiting
 
 
 class State(StrEnum):
@@ -86,7 +88,8 @@ class StreamReader:
 
     def __init__(
         self, name: str, config: StreamConfig, *, buffers: FrameBuffers, ledger: FrameLedger, metrics: Metrics,
-        publish_status: PublishStatus, stop: threading.Event, playback: Playback | None = None,
+        publish_status: PublishStatus, wait_for_room: WaitForRoom, stop: threading.Event,
+        playback: Playback | None = None,
     ) -> None:
         """Prepares the reader.
 
@@ -97,6 +100,7 @@ class StreamReader:
             ledger: counts them.
             metrics: get the rest.
             publish_status: gets the events of the stream's life.
+            wait_for_room: called before each frame of a source that is not live.
             stop: ends the reader.
             playback: how to play a file; by default a camera's part is played for ever at its own pace, and
                 other files once, as fast as they can be analysed.
@@ -106,10 +110,11 @@ class StreamReader:
         self.decode_errors = 0
         self.source: Source | None = None
         self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
-        self._publish_status, self._stop = publish_status, stop
-        is_file = kind_of(config.source) == "file"
-        self.live = config.live if config.live != "auto" else not is_file
-        self._playback = playback or Playback(speed=1.0 if is_file and self.live else math.inf, once=not self.live)
+        self._publish_status, self._wait_for_room, self._stop = publish_status, wait_for_room, stop
+        self._is_file = kind_of(config.source) == "file"
+        self.live = config.live if config.live != "auto" else not self._is_file
+        self._playback = playback or Playback(
+            speed=1.0 if self._is_file and self.live else math.inf, once=not self.live)
         self._backoff = Backoff()
         self._index = 0
         self._up: bool | None = None
@@ -137,6 +142,8 @@ class StreamReader:
                 self._read(source)
             except EndedError as error:
                 self._metrics.reconnects.labels(self.name, error.reason).inc()
+                if error.reason == "eof" and self._is_file and not self._playback.once:
+                    continue  # a file that plays a camera begins anew
                 if not self._wait_to_reopen(error.reason, str(error)):
                     return
             else:
@@ -178,6 +185,8 @@ class StreamReader:
         elif self.config.max_fps and not self._is_due(captured_us / 1_000_000, self.config.max_fps):
             self._ledger.dropped(self.name, Drop.MAX_FPS)
         else:
+            if not source.live:
+                self._wait_for_room(self._stop.is_set)
             self._buffers.put(Frame(
                 self.name, index, decoded.pts, captured_us, decoded.clock, arrived,
                 arrived_us if source.live else None, Picture(decoded.frame, source.pixel_aspect)))

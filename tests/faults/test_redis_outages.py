@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, read_entries
 from tests.support.pictures import face_frames
 from tests.support.proxy import Loss, LossyProxy
 from tests.support.redis_server import RedisServer
-from tests.support.videos import write_repeated, write_video
+from tests.support.videos import write_video
 from tests.support.waiting import poll
 
 FPS = 10
@@ -46,17 +46,15 @@ class Scene:
         last = self.daemon.log_entries("stopped")[0]
         entries = self.entries()
         assert_whole(entries)
-        assert len(entries) == last["frames_read"] == last["frames_analyzed"]
+        assert len(entries) == last["frames_analyzed"]
         assert all(len(entry.body["faces"]) == 1 for entry in entries)
         assert all(before.time < after.time for before, after in pairwise(entries))
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two minutes with a face in each frame."""
-    folder = tmp_path_factory.mktemp("clip")
-    return write_repeated(write_video(folder / "short.mp4", face_frames(FPS, 320, 240), fps=FPS),
-                          folder / "clip.mp4", 120)
+    """A second with a face in each frame."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(FPS, 320, 240), fps=FPS)
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def scene(tmp_path: Path, clip: Path, require_server: Callable[[str], None]) -> 
     with (
         RedisServer(tmp_path / "redis", persistence="aof") as server,
         LossyProxy(server.port) as proxy,
-        Daemon(tmp_path, {"door": {"source": str(clip), "live": True}},
+        Daemon(tmp_path, {"door": endless(clip, FPS)},
                f"redis://127.0.0.1:{proxy.port}/0") as daemon,
     ):
         scene = Scene(daemon, server, proxy)
@@ -142,4 +140,4 @@ def test_a_stop_while_redis_is_frozen_for_a_moment_still_delivers_everything(sce
     last = scene.daemon.log_entries("stopped")[0]
     entries = scene.entries()
     assert_whole(entries)
-    assert len(entries) == last["frames_read"] - last["frames_dropped"]
+    assert len(entries) == last["frames_analyzed"]

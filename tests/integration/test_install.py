@@ -53,7 +53,7 @@ def test_the_wheel_holds_the_four_packages_with_their_data_and_nothing_else(whee
 def test_a_base_install_runs_without_torch_in_less_than_600_megabytes(wheel: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv/bin/python"
     run(sys.executable, "-m", "venv", tmp_path / "venv")
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile")
     run(*pip, "--require-hashes", "-r", "requirements/base.txt")
     run(*pip, "--no-deps", wheel)
 

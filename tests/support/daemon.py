@@ -157,6 +157,11 @@ class Daemon(ServerProcess):
         return [entry for entry in entries if message in entry["message"]]
 
 
+def endless(clip: Path, fps: int) -> dict[str, Any]:
+    """Returns a stream that plays a clip for ever, at its pace; on a busy machine it waits and drops no frame."""
+    return {"source": f"lavfi:movie={clip}:loop=0,setpts=N/({fps}*TB),realtime", "live": False}
+
+
 def get_page(port: int, path: str, accept: str = "*/*") -> Answer:
     """Returns a page of 127.0.0.1, whatever its status.
 

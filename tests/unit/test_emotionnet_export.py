@@ -22,6 +22,8 @@ from emotionnet.preprocess import InputSpec, normalize
 from emotionnet.torch_classifier import load_network
 from emotionnet.weights import WeightsError, WeightsInfo, load_info, write_info
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # torch's exporter alone takes ten seconds of a free core
+
 CLASSES = ("bored", "calm", "glad", "moved", "tired")
 TENSORS = "other.safetensors"
 

@@ -4,8 +4,9 @@ import argparse
 import time
 
 from emotiond.analyzer import to_picture
-from emotiond.config import Config, kind_of
+from emotiond.config import Config
 from emotiond.config_file import make_config
+from emotiond.config_values import kind_of
 from emotiond.errors import NoInputError, UnavailableError
 from emotiond.opening import OpenError, open_source
 from emotiond.picture import Picture, Scalers

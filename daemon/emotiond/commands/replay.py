@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     sources = _expand(args.sources)
     with contextlib.ExitStack() as stack:
         sink = _Sink(stack, args, config)
-        pipeline = Pipeline(config, sink.emit)
+        pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room)
         sink.connect(stack, pipeline)
         pipeline.start()
         results: list[_Result] = []
@@ -143,6 +143,11 @@ class _Sink:
             self._file.write(to_json_line(fields))
         if self._spool:
             self._spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+
+    def wait_for_room(self, stopped: Callable[[], bool]) -> None:
+        """Holds the reader back while Redis does not take the events."""
+        if self._spool:
+            self._spool.wait_for_room(stopped)
 
     def drain(self) -> None:
         """Waits until all is in Redis.

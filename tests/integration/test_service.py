@@ -1,0 +1,315 @@
+"""`emotiond run` as an operator sees it: its pages, its metrics in a real Prometheus, its exit codes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.daemon import Daemon, endless, with_path, write_config
+from tests.support.events import Entry, assert_whole, parse_entry, read_entries, read_status
+from tests.support.pictures import face_frames
+from tests.support.prometheus_server import PrometheusServer, check_metrics
+from tests.support.redis_server import RedisServer
+from tests.support.videos import write_video
+from tests.support.waiting import free_port, listens, poll
+
+FPS = 10
+PATTERN = {"source": "lavfi:testsrc2=size=320x240:rate=10,realtime"}
+
+STATES = {"connecting", "running", "stalled", "backoff", "auth_failed", "not_found", "ended"}
+EMOTIONS = {"angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"}
+OUTCOMES = {"ok", "refused", "timeout", "auth", "not_found", "protocol"}
+ENDS = {"eof", "stall", "error", "format_change"}
+DROPS = {"newer_frame", "max_fps", "stale", "too_large", "inference_error", "shutdown"}
+KINDS = {"connection", "timeout", "oom", "readonly", "noreplicas", "loading", "max_clients", "auth", "noperm", "moved",
+         "other"}
+STREAMS = {"door", "dead"}
+CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
+    # name: type, label -> its values from the start (None: any)
+    "stream_up": ("gauge", {"stream": STREAMS}),
+    "stream_last_frame_timestamp_seconds": ("gauge", {"stream": STREAMS}),
+    "stream_state": ("gauge", {"stream": STREAMS, "state": STATES}),
+    "stream_frames_read_total": ("counter", {"stream": STREAMS}),
+    "stream_bytes_read_total": ("counter", {"stream": STREAMS}),
+    "stream_decode_errors_total": ("counter", {"stream": STREAMS}),
+    "stream_connects_total": ("counter", {"stream": STREAMS, "outcome": OUTCOMES}),
+    "stream_reconnects_total": ("counter", {"stream": STREAMS, "reason": ENDS}),
+    "frames_analyzed_total": ("counter", {"stream": STREAMS}),
+    "frames_in_flight": ("gauge", {"stream": STREAMS}),
+    "frames_dropped_total": ("counter", {"stream": STREAMS, "reason": DROPS}),
+    "faces_detected_total": ("counter", {"stream": STREAMS}),
+    "faces_truncated_total": ("counter", {"stream": STREAMS}),
+    "faces_classified_total": ("counter", {"stream": STREAMS, "emotion": EMOTIONS}),
+    "events_total": ("counter", {"stream": STREAMS}),
+    "events_published_total": ("counter", {"stream": STREAMS}),
+    "events_dropped_total": ("counter", {"stream": STREAMS, "reason": {"spool_full"}}),
+    "events_resent_total": ("counter", {"reason": {"lost_reply"}}),
+    "stage_duration_seconds": ("histogram", {"stage": {"decode", "detect", "classify", "publish"}}),
+    "batch_size": ("histogram", {"model": {"yunet", "emotionnet"}}),
+    "event_latency_seconds": ("histogram", {"stream": STREAMS}),
+    "queue_depth": ("gauge", {"queue": None}),
+    "queue_capacity": ("gauge", {"queue": None}),
+    "spool_events": ("gauge", {}),
+    "spool_bytes": ("gauge", {}),
+    "spool_capacity_bytes": ("gauge", {}),
+    "spool_oldest_timestamp_seconds": ("gauge", {}),
+    "redis_up": ("gauge", {}),
+    "redis_errors_total": ("counter", {"kind": KINDS}),
+    "inference_errors_total": ("counter", {"model": {"yunet", "emotionnet"}, "reason": None}),
+    "ready": ("gauge", {}),
+    "build_info": ("gauge", {"version": None, "python": None}),
+    "model_info": ("gauge", {"model": None}),
+}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second with a face in each frame."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(FPS, 320, 240), fps=FPS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
+    require_server("redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, clip: Path, server: RedisServer) -> Iterator[Daemon]:
+    """One with a camera that shows a face, and a dead one."""
+    with Daemon(tmp_path_factory.mktemp("daemon"), {
+        "door": endless(clip, FPS), "dead": {"source": f"rtsp://127.0.0.1:{free_port()}/"},
+    }, server.url) as daemon:
+        daemon.wait_until_ready()
+        daemon.wait_for(lambda scrape: scrape("events_published_total", stream="door") > 10, "events")
+        yield daemon
+
+
+def run(config: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    """Runs the daemon until it ends by itself."""
+    command = [*before, *with_path(), sys.executable, "-m", "emotiond", "run", "-c", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_metrics_are_as_prometheus_wants_them(daemon: Daemon, require_server: Callable[[str], None]) -> None:
+    require_server("prometheus")
+    answer = daemon.get("/metrics")
+
+    assert answer.status == 200
+    assert answer.kind.startswith("text/plain; version=")
+    check_metrics(answer.text)
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_every_metric_of_the_contract_is_there_with_its_labels(daemon: Daemon, name: str) -> None:
+    kind, labels = CONTRACT[name]
+    families = {family.name: family for family in text_string_to_metric_families(daemon.get("/metrics").text)}
+    family = families[f"emotiond_{name.removesuffix('_total')}"]
+    samples = [sample for sample in family.samples if not sample.name.endswith("_bucket")]
+
+    assert family.type == kind
+    assert family.documentation
+    assert {name for sample in samples for name in sample.labels} == set(labels)
+    for label, values in labels.items():
+        seen = {sample.labels[label] for sample in samples}
+        assert seen
+        assert values is None or seen == values
+    enumerated = [len(values) for values in labels.values() if values is not None]
+    if len(enumerated) == len(labels) and kind != "histogram":
+        combinations = 1
+        for count in enumerated:
+            combinations *= count
+        assert len(samples) == combinations
+
+
+def test_no_metric_is_outside_the_contract(daemon: Daemon) -> None:
+    families = text_string_to_metric_families(daemon.get("/metrics").text)
+
+    assert {family.name for family in families} == {f"emotiond_{name.removesuffix('_total')}" for name in CONTRACT}
+
+
+def test_metrics_come_as_openmetrics_to_whom_asks_for_it(daemon: Daemon) -> None:
+    answer = daemon.get("/metrics", accept="application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in parse_openmetrics(answer.text)}
+
+    assert answer.kind.startswith("application/openmetrics-text")
+    assert families["emotiond_frames_analyzed"].type == "counter"
+    assert len(families) == len(CONTRACT)
+
+
+def test_a_prometheus_scrapes_the_daemon(
+    daemon: Daemon, start_prometheus: Callable[[str], PrometheusServer]
+) -> None:
+    prometheus = start_prometheus(f"127.0.0.1:{daemon.port}")
+    prometheus.wait_for_scrape()
+
+    analyzed = {labels["stream"]: value for labels, value in prometheus.query("emotiond_frames_analyzed_total")}
+    assert analyzed.keys() == STREAMS
+    assert analyzed["door"] > 0
+    assert analyzed["dead"] == 0
+    balance = ("emotiond_stream_frames_read_total - emotiond_frames_analyzed_total "
+               "- sum without (reason) (emotiond_frames_dropped_total) - emotiond_frames_in_flight")
+    assert {labels["stream"]: value for labels, value in prometheus.query(balance)} == {"door": 0, "dead": 0}
+
+
+def test_what_metrics_say_of_a_running_stream_is_what_redis_says(daemon: Daemon, server: RedisServer) -> None:
+    def added() -> int:
+        return int(server.client.xinfo_stream("emotions:door")["entries-added"])
+
+    low, scrape, high = added(), daemon.scrape(), added()
+
+    assert low - 1 <= scrape("events_published_total", stream="door") <= high
+    assert scrape("events_published_total", stream="door") <= scrape("events_total", stream="door")
+    assert scrape("faces_detected_total", stream="door") == scrape("faces_classified_total", stream="door")
+    assert scrape("event_latency_seconds_count", stream="door") == scrape("events_published_total", stream="door")
+    assert scrape("ready") == scrape("redis_up") == 1
+    assert scrape("spool_bytes") <= scrape("spool_capacity_bytes")
+
+
+def test_pages_tell_health_readiness_and_streams(daemon: Daemon) -> None:
+    assert (daemon.get("/healthz").status, daemon.get("/healthz").text) == (200, "ok\n")
+    assert (daemon.get("/readyz").status, daemon.get("/readyz").text) == (200, "ok\n")
+    answer = daemon.get("/streams")
+    assert answer.kind == "application/json"
+    streams = json.loads(answer.text)
+    assert streams.keys() == STREAMS
+    assert streams["door"]["state"] == "running"
+    assert streams["door"]["error"] is None
+    assert streams["door"]["frames_read"] > 0
+    assert streams["dead"]["state"] in ("backoff", "connecting")
+    assert "refused" in streams["dead"]["error"]
+    missing = daemon.get("/secrets")
+    assert missing.status == 404
+    assert "/metrics" in missing.text
+
+
+def test_a_daemon_gets_ready_only_when_its_models_and_redis_are_there(
+    tmp_path: Path, clip: Path, require_server: Callable[[str], None]
+) -> None:
+    require_server("redis-server")
+    late = RedisServer(tmp_path / "redis")
+    slow_load = "import time, emotiond.pipeline as p\nload = p.load_models\n" \
+                "p.load_models = lambda *a: (time.sleep(1), load(*a))[1]"
+    daemon = Daemon(tmp_path, {"door": endless(clip, FPS)}, late.url, before=slow_load)
+    daemon.ready = lambda: answers(daemon)      # a page is enough
+    with daemon:
+        assert (daemon.get("/readyz").status, daemon.get("/readyz").text) == (503, "loading the models\n")
+        assert daemon.get("/healthz").status == 200
+        waiting = daemon.wait_for(
+            lambda scrape: scrape("frames_analyzed_total") > 5, "frames are analysed without Redis")
+        not_ready = daemon.get("/readyz")
+        with late:
+            daemon.wait_until_ready()
+            poll(lambda: read_entries(late.client, "door"), 10, daemon.output)
+            assert daemon.scrape()("ready") == 1
+            assert daemon.end() == 0
+            assert_whole(read_entries(late.client, "door"))
+
+    assert not_ready.status == 503
+    assert "Redis" in not_ready.text
+    assert waiting("ready") == 0
+    assert waiting("spool_events") > 0
+
+
+def answers(daemon: Daemon) -> bool:
+    try:
+        return bool(daemon.get("/readyz"))
+    except OSError:
+        return False
+
+
+def test_run_without_a_redis_url_is_a_configuration_error_that_names_both_ways_out(tmp_path: Path) -> None:
+    result = run(write_config(tmp_path / "emotiond.yaml", {"streams": {"door": PATTERN}}))
+
+    assert result.returncode == 78
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "redis.url" in result.stderr
+    assert "redis://" in result.stderr
+    assert "embedded" in result.stderr
+
+
+def test_run_without_streams_is_a_configuration_error(tmp_path: Path) -> None:
+    result = run(write_config(tmp_path / "emotiond.yaml", {"redis": {"url": "redis://127.0.0.1:1/0"}}))
+
+    assert result.returncode == 78
+    assert "streams" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_taken_port_is_one_sentence_and_exit_69(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port: int = other.getsockname()[1]
+        result = run(write_config(tmp_path / "emotiond.yaml", {
+            "streams": {"door": PATTERN}, "redis": {"url": "redis://127.0.0.1:1/0"},
+            "http": {"listen": f"127.0.0.1:{port}"}}))
+
+    assert result.returncode == 69
+    assert len(result.stderr.splitlines()) == 1
+    assert "http.listen" in result.stderr
+    assert str(port) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_embedded_server_is_said_loudly_and_gets_everything_before_ctrl_c_ends_both(
+    tmp_path: Path, clip: Path
+) -> None:
+    with Daemon(tmp_path, {"door": endless(clip, FPS)}, "embedded", own_group=True) as daemon:
+        daemon.wait_until_ready()
+        said = daemon.log_entries("embedded")
+        url = re.search(r"redis://127\.0\.0\.1:\d+/0", str(said))
+        assert url, said
+        with redis.Redis.from_url(url[0], socket_timeout=30) as client:
+            poll(lambda: len(read_entries(client, "door")) > FPS, 30, daemon.output)
+            read_to_the_end = reader(client)
+            os.killpg(daemon.child.pid, signal.SIGINT)      # as a terminal does: to everybody in the group
+            entries = read_to_the_end()
+        assert daemon.wait() == 0
+
+    assert said[0]["level"] == "warning"
+    assert "end" in said[0]["message"]      # that its data do
+    assert_whole(entries)
+    assert len(entries) == daemon.log_entries("stopped")[0]["frames_analyzed"]
+    assert not listens(int(url[0].split(":")[2].split("/")[0]))
+
+
+def reader(client: redis.Redis) -> Callable[[], list[Entry]]:
+    """Begins to read a stream; what it returns reads on until the server is gone, and returns everything."""
+    entries: list[Entry] = []
+
+    def read() -> None:
+        last = f"{entries[-1].id[0]}-{entries[-1].id[1]}" if entries else "0"
+        reply: Any = client.xread({"emotions:door": last}, block=5000)
+        entries.extend(parse_entry(entry_id, fields) for _, found in reply for entry_id, fields in found)
+
+    def read_to_the_end() -> list[Entry]:
+        while True:
+            try:
+                read()
+            except redis.ConnectionError:
+                return entries
+
+    read()
+    return read_to_the_end
+
+
+def test_a_heartbeat_tells_that_a_silent_daemon_lives(daemon: Daemon, server: RedisServer) -> None:
+    def beats() -> list[dict[str, Any]]:
+        return [body for kind, body in read_status(server.client) if kind == "heartbeat"]
+
+    poll(beats, 20, daemon.output)
+
+    assert beats()[0]["streams"].keys() == STREAMS
+    assert beats()[0]["streams"]["door"] == "running"
