@@ -15,6 +15,7 @@ from emotiond.config_values import (
     Fraction,
     KeyPrefix,
     ListenAddress,
+    LongDuration,
     Name,
     Rectangle,
     RedisUrl,
@@ -46,7 +47,7 @@ class StreamConfig(_Section):
     """How RTSP carries its packets."""
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Analyse at most so many frames a second; the rest is skipped and counted."""
-    stall_seconds: Annotated[Duration, Field(ge=1)] = 10.0
+    stall_seconds: LongDuration = 10.0
     """A live stream that is silent for so long is opened anew."""
     region: Rectangle = (0.0, 0.0, 1.0, 1.0)
     """Only this part of the picture is analysed: left, top, right, bottom as fractions."""
@@ -68,13 +69,14 @@ class RedisConfig(_Section):
     url: RedisUrl | None = None
     """redis://, rediss:// or unix:// URL, or `embedded` for a Valkey started by the daemon itself."""
     username: str | None = None
+    """Goes before one in the URL."""
     password_file: Path | None = None
     """File whose first line is the password; goes before one in the URL."""
     key_prefix: KeyPrefix = "emotions"
     """Events of stream s go to the key `<key_prefix>:s`."""
     maxlen: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = 100_000
     """Entries kept in each key, about."""
-    max_age: Annotated[Duration, Field(gt=0)] | None = 86400.0
+    max_age: LongDuration | None = 86400.0
     """Entries older than this are trimmed, by capture time."""
 
 
@@ -135,7 +137,9 @@ class LogConfig(_Section):
     """Log lines on stderr."""
 
     format: Literal["auto", "text", "json"] = "auto"
+    """auto is text on a terminal and JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are written."""
 
 
 class Config(BaseSettings):
@@ -149,7 +153,7 @@ class Config(BaseSettings):
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "emotiond",
         json_schema_extra={"default": "the host's name"})
     """Names this daemon in the events' `source`."""
-    streams: dict[StreamName, StreamConfig] = {}
+    streams: Annotated[dict[StreamName, StreamConfig], Field(json_schema_extra={"additionalProperties": False})] = {}
     """Name -> camera or file."""
     publish_empty: bool = False
     """Also publish frames without a face."""

@@ -11,7 +11,6 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import SettingsError
 
 from emotiond.config import ENV_PREFIX, Config, StreamConfig, read_secret
 from emotiond.errors import ConfigError
@@ -58,8 +57,6 @@ def load_config(path: Path) -> Config:
         config = Config(**content) if not faults else None
     except ValidationError as error:
         faults, config = _explain_all(error, root), None
-    except SettingsError as error:
-        raise ConfigError(redact(f"environment: {error}")) from None
     if config:
         faults += [_place(loc, ".".join(loc), text, root) for loc, text in _check_files(config)]
     if faults or config is None:

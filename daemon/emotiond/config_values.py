@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
@@ -15,6 +15,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 _LEAST_BYTES = 1024 * 1024   # room for the largest event
+_OR_TEXT: dict[str, Any] = {"type": ["number", "string"]}
 _SPELL = "/ @ : ? # in a password as %2F %40 %3A %3F %23"
 
 
@@ -49,6 +50,12 @@ def _parse_duration(value: object) -> object:
             raise ValueError("is not a duration; write a number of seconds or one like 500ms, 30s, 5m, 24h, 7d")
         return float(match[1]) * _UNITS[match[2] or "s"]
     return value
+
+
+def _check_size(size: ByteSize) -> ByteSize:
+    if size < _LEAST_BYTES:
+        raise ValueError("is too small; write 1MiB or more")
+    return size
 
 
 def _check_source(source: str) -> str:
@@ -137,9 +144,11 @@ Device = Annotated[str, _match(_DEVICE, "is no device; use auto, cpu, cuda or on
 ListenAddress = Annotated[
     str, _match(_LISTEN, "is no address with a port; write one like 127.0.0.1:9470 or [::1]:9470"),
     AfterValidator(_check_listen), Field(json_schema_extra={"pattern": f"^{_LISTEN}$"})]
-Duration = Annotated[float, BeforeValidator(_parse_duration),
-                     Field(ge=0, le=_LONGEST_SECONDS, json_schema_extra={"type": ["number", "string"]})]
-Size = Annotated[ByteSize, Field(ge=_LEAST_BYTES, json_schema_extra={"type": ["integer", "string"]})]
+Duration = Annotated[float, Field(ge=0, le=_LONGEST_SECONDS, json_schema_extra=_OR_TEXT),
+                     BeforeValidator(_parse_duration)]
+LongDuration = Annotated[float, Field(ge=1, le=_LONGEST_SECONDS, json_schema_extra=_OR_TEXT),
+                         BeforeValidator(_parse_duration)]
+Size = Annotated[ByteSize, AfterValidator(_check_size)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rectangle = Annotated[tuple[Fraction, Fraction, Fraction, Fraction],
                       BeforeValidator(_need_four), AfterValidator(_need_area)]

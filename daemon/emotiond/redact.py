@@ -5,7 +5,7 @@ Cameras carry them in the user part of a URL, in its query and in its path, ofte
 """
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 MASK = "***"
 
@@ -21,10 +21,10 @@ _secrets: set[str] = set()
 
 
 def protect(secret: str) -> None:
-    """Makes `redact` remove this exact text, as written and percent-decoded, from now on."""
-    for form in (secret, unquote(secret)):
-        if len(form) >= 4:  # shorter ones would blank ordinary words; the patterns still cover them
-            _secrets.add(form)
+    """Makes `redact` remove this exact text from now on: as written, in percent-encoding or without it, in a `repr`."""
+    for plain in {secret, unquote(secret)}:
+        if len(plain) >= 4:  # shorter ones would blank ordinary words; the patterns still cover them
+            _secrets.update({plain, quote(plain, safe=""), repr(plain)[1:-1]})
 
 
 def protect_url(url: str) -> None:
@@ -32,8 +32,10 @@ def protect_url(url: str) -> None:
     scheme, separator, rest = url.partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return
-    if "@" in rest:
-        protect(rest.rpartition("@")[0].partition(":")[2])
+    user_part = rest.rpartition("@")[0]
+    if ":" in user_part:
+        protect(user_part.partition(":")[2])
+        protect(user_part)  # where the password alone is too short
     path, _, query = rest.partition("?")
     for match in [*_PATH_SECRET.finditer(path), *_QUERY_SECRET.finditer(query)]:
         for secret in match.groups():
@@ -44,5 +46,6 @@ def redact(text: str) -> str:
     """Returns `text` without credentials."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = _USER_PART.sub(rf"\1{MASK}@", text)
-    return _IN_PATH.sub(rf"\1{MASK}", _IN_QUERY.sub(rf"\1{MASK}", text)) if "://" in text else text
+    if "://" in text:
+        text = _IN_PATH.sub(rf"\1{MASK}", _IN_QUERY.sub(rf"\1{MASK}", text))
+    return _USER_PART.sub(rf"\1{MASK}@", text)

@@ -162,7 +162,7 @@ class StreamReader:
         for decoded in source.frames(self._stop.is_set):
             self._count(source.counts)
             self._metrics.stage["decode"].observe(decoded.decode_seconds)
-            if self._up is not True:
+            if self.state is not State.RUNNING:
                 self._note_up(source)
             seconds = decoded.pts if decoded.pts is not None else self._index / (source.rate or _FALLBACK_RATE)
             first_pts = seconds if first_pts is None else first_pts
@@ -207,9 +207,11 @@ class StreamReader:
         counts.bytes = counts.decode_errors = 0
 
     def _note_up(self, source: Source) -> None:
-        self._up, self.error = True, None
+        was_up, self._up, self.error = self._up, True, None
         self._backoff.reset()
         self._set_state(State.RUNNING)
+        if was_up:  # a file that plays a camera began anew
+            return
         log.info("stream is up", extra={"stream": self.name, "codec": source.codec,
                                         "size": f"{source.size[0]}x{source.size[1]}"})
         self._publish_status(UP_TYPE, StatusEvent(self.name))

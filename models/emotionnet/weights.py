@@ -92,10 +92,14 @@ def load_info(path: str | Path = "builtin") -> WeightsInfo:
     """
     file = _find(path)
     try:
-        document = msgspec.json.decode(file.read_bytes(), type=_Document)
+        content = file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        document = msgspec.json.decode(content, type=_Document)
         values: dict[str, Any] = document.input
         spec = InputSpec(**values)
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"{file}: {error}; export the set of weights again") from error
     if len(set(document.labels)) != len(document.labels):
         raise WeightsError(f"{file}: a label stands twice in {', '.join(document.labels)}; export the set again")

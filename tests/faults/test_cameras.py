@@ -23,7 +23,7 @@ FPS = 5      # two busy cores hold that for all streams
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds with a face in each frame."""
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(4 * FPS), fps=FPS)
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(4 * FPS, 320, 240), fps=FPS)
 
 
 @pytest.fixture
@@ -55,16 +55,16 @@ def test_two_cameras_lose_nothing_while_one_is_dead_one_is_mute_and_one_freezes(
             daemon.wait_for(is_running(stream), f"{stream} runs")
 
         freezing.freeze()
-        stalled = daemon.wait_for(lambda scrape: scrape("stream_state", stream="frozen", state="stalled") == 1
-                                  or scrape("stream_reconnects_total", stream="frozen") == 1, "stalled")
-        daemon.wait_for(lambda scrape: scrape("stream_connects_total", stream="frozen", outcome="timeout") >= 1,
-                        "opening the frozen camera timed out")
+        stalled = daemon.wait_for(
+            lambda scrape: scrape("stream_connects_total", stream="frozen", outcome="timeout") >= 1,
+            "the frozen camera does not answer")
         freezing.thaw()
         daemon.wait_for(is_running("frozen"), "the frozen camera is back")
         scrape = daemon.wait_for(
             lambda scrape: scrape("stream_connects_total", stream="mute", outcome="timeout") >= 1, "timed out")
 
-        assert stalled("stream_reconnects_total", stream="frozen", reason="stall") == 1
+        assert stalled("stream_reconnects_total", stream="frozen", reason="stall") == stalled(
+            "stream_reconnects_total", stream="frozen") == 1
         assert stalled("stream_up", stream="frozen") == 0
         assert scrape("stream_connects_total", stream="dead", outcome="refused") >= 2
         assert scrape("stream_connects_total", stream="dead", outcome="ok") == 0
@@ -95,7 +95,7 @@ def test_events_are_back_within_five_seconds_of_a_killed_servers_return(
 ) -> None:
     server = serve_rtsp({"/door": Mount(clip, fps=15)})
     client = redis_server.client
-    small = write_video(tmp_path / "small.mp4", face_frames(60, 320, 240), fps=15)
+    large = write_video(tmp_path / "large.mp4", face_frames(60), fps=15)
     with Daemon(tmp_path, {"door": {"source": server.url("/door")}}, redis_server.url) as daemon:
         poll(lambda: len(read_entries(client, "door")) > 10, 30, daemon.output)
 
@@ -103,7 +103,7 @@ def test_events_are_back_within_five_seconds_of_a_killed_servers_return(
         down = daemon.wait_for(
             lambda scrape: scrape("stream_connects_total", stream="door", outcome="refused") >= 1, "refused")
         before = len(read_entries(client, "door"))
-        server.set_mounts({"/door": small})
+        server.set_mounts({"/door": large})
         server.start()
         returned = time.monotonic()
         poll(lambda: len(read_entries(client, "door")) > before, 30, daemon.output)
@@ -124,5 +124,5 @@ def test_events_are_back_within_five_seconds_of_a_killed_servers_return(
     assert up("stream_state", stream="door", state="running") == up("stream_state", stream="door") == 1
     assert up("stream_up", stream="door") == 1
     entries = read_entries(client, "door")
-    assert_whole(entries)
-    assert [entry.body["width"] for entry in entries] == [640] * before + [320] * (len(entries) - before)
+    assert all(one.frame < next_.frame and one.id < next_.id for one, next_ in pairwise(entries))
+    assert [entry.body["width"] for entry in entries] == [320] * before + [640] * (len(entries) - before)

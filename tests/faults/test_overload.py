@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -17,7 +17,7 @@ FLOOD = "lavfi:testsrc2=size=1280x720:rate=200"
 
 
 @contextmanager
-def scraping(daemon: Daemon) -> Iterator[list[str]]:
+def scraping(daemon: Daemon) -> Generator[list[str]]:
     """Reads /metrics again and again until the daemon answers no more; yields the list of the pages."""
     pages: list[str] = []
     over = Event()

@@ -1,5 +1,6 @@
 """Redis dies, freezes or its replies get lost while a camera runs: nothing missing, nothing twice, in order."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -141,3 +142,14 @@ def test_a_stop_while_redis_is_frozen_for_a_moment_still_delivers_everything(sce
     entries = scene.entries()
     assert_whole(entries)
     assert len(entries) == last["frames_analyzed"]
+
+
+def test_a_second_signal_forces_the_end(scene: Scene) -> None:
+    scene.redis.freeze()
+    scene.read_while(frames=FPS)
+    scene.daemon.child.terminate()
+    poll(lambda: scene.daemon.log_entries("stopping"), 10, scene.daemon.output)
+
+    begin = time.monotonic()
+    assert scene.daemon.end() == 128 + signal.SIGTERM
+    assert time.monotonic() - begin < 10

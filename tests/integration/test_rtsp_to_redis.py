@@ -20,7 +20,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.rtsp import Mount, RtspServer
 from tests.support.waiting import poll
 
-PASSWORD = "p@ss/w:d&more"
+PASSWORD = "p@ss/w:d%41&more"      # %41 is no A: it stands for itself
 WRONG_PASSWORD = "nobodys-own"
 REDIS_PASSWORD = "redis@own/secret"
 TOKEN = "t0ken-in-a-query"

@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import redis
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.daemon import Daemon, endless, with_path, write_config
+from tests.support.commands import run
+from tests.support.daemon import Daemon, endless, write_config
 from tests.support.events import Entry, assert_whole, parse_entry, read_entries, read_status
 from tests.support.pictures import face_frames
 from tests.support.prometheus_server import PrometheusServer, check_metrics
@@ -95,12 +94,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, clip: Path, server: RedisSe
         daemon.wait_until_ready()
         daemon.wait_for(lambda scrape: scrape("events_published_total", stream="door") > 10, "events")
         yield daemon
-
-
-def run(config: Path, *before: str) -> subprocess.CompletedProcess[str]:
-    """Runs the daemon until it ends by itself."""
-    command = [*before, *with_path(), sys.executable, "-m", "emotiond", "run", "-c", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_metrics_are_as_prometheus_wants_them(daemon: Daemon, require_server: Callable[[str], None]) -> None:
@@ -231,36 +224,35 @@ def answers(daemon: Daemon) -> bool:
 
 
 def test_run_without_a_redis_url_is_a_configuration_error_that_names_both_ways_out(tmp_path: Path) -> None:
-    result = run(write_config(tmp_path / "emotiond.yaml", {"streams": {"door": PATTERN}}))
+    ended = run("run", "-c", write_config(tmp_path / "emotiond.yaml", {"streams": {"door": PATTERN}}))
 
-    assert result.returncode == 78
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert "redis.url" in result.stderr
-    assert "redis://" in result.stderr
-    assert "embedded" in result.stderr
+    assert ended.code == 78
+    assert ended.out == ""
+    assert len(ended.lines) == 1
+    assert "redis.url" in ended.err
+    assert "redis://" in ended.err
+    assert "embedded" in ended.err
 
 
 def test_run_without_streams_is_a_configuration_error(tmp_path: Path) -> None:
-    result = run(write_config(tmp_path / "emotiond.yaml", {"redis": {"url": "redis://127.0.0.1:1/0"}}))
+    ended = run("run", "-c", write_config(tmp_path / "emotiond.yaml", {"redis": {"url": "redis://127.0.0.1:1/0"}}))
 
-    assert result.returncode == 78
-    assert "streams" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert ended.code == 78
+    assert "streams" in ended.err
+    assert len(ended.lines) == 1
 
 
 def test_a_taken_port_is_one_sentence_and_exit_69(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port: int = other.getsockname()[1]
-        result = run(write_config(tmp_path / "emotiond.yaml", {
+        ended = run("run", "-c", write_config(tmp_path / "emotiond.yaml", {
             "streams": {"door": PATTERN}, "redis": {"url": "redis://127.0.0.1:1/0"},
             "http": {"listen": f"127.0.0.1:{port}"}}))
 
-    assert result.returncode == 69
-    assert len(result.stderr.splitlines()) == 1
-    assert "http.listen" in result.stderr
-    assert str(port) in result.stderr
-    assert "Traceback" not in result.stderr
+    assert ended.code == 69
+    assert len(ended.lines) == 1
+    assert "http.listen" in ended.err
+    assert str(port) in ended.err
 
 
 def test_an_embedded_server_is_said_loudly_and_gets_everything_before_ctrl_c_ends_both(

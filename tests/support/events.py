@@ -28,6 +28,11 @@ class Entry:
         return json.loads(self.fields["data"])
 
     @property
+    def event(self) -> dict[str, Any]:
+        """The whole event, as a line of JSON holds it."""
+        return {**self.fields, "data": self.body}
+
+    @property
     def frame(self) -> int:
         """Index of the event's frame."""
         return self.body["frame"]

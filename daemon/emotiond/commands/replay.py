@@ -8,51 +8,24 @@ import math
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-import redis.exceptions
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from emotiond.commands.replay_report import Result, print_report
+from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config
-from emotiond.crew import Crew
-from emotiond.errors import CommandError, NoInputError, UnavailableError
-from emotiond.events import FrameEvent, frame_fields, to_json_line
-from emotiond.frames import Frame
+from emotiond.errors import CommandError, NoInputError
 from emotiond.log import setup_logging
 from emotiond.pipeline import Pipeline
-from emotiond.publisher import Publisher
-from emotiond.spool import MemorySpool
-from emotiond.store import connect, describe, embedded_valkey
-from emotiond.stream import Playback, StreamReader
+from emotiond.stream import Playback
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
           ".h264", ".h265", ".hevc", ".mjpeg", ".gif")
-PATIENCE_SECONDS = 30.0  # without progress, before Redis counts as gone at the end
-
-
-@dataclass
-class _Result:
-    """What came of one source."""
-
-    name: str
-    source: str
-    seconds: float = 0.0
-    read: int = 0
-    dropped: int = 0
-    with_face: int = 0
-    faces: int = 0
-    emotions: Counter[str] = field(default_factory=Counter[str])
-    decode_errors: int = 0
-    error: str | None = None
-    events: list[FrameEvent] = field(default_factory=list[FrameEvent])  # pictures only
 
 
 def main(args: argparse.Namespace) -> int:
@@ -61,21 +34,27 @@ def main(args: argparse.Namespace) -> int:
     logging.getLogger("emotiond.stream").setLevel(logging.CRITICAL)  # what befalls a source is in the report
     config = _config(args)
     sources = _expand(args.sources)
+    if args.events and any(Path(source).exists() and args.events.exists() and args.events.samefile(source)
+                           for source in sources):
+        raise CommandError(f"{args.events}: is one of the sources; name another file for the events")
     with contextlib.ExitStack() as stack:
-        sink = _Sink(stack, args, config)
+        sink = Sink(stack, config, args.events)
         pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room)
         sink.connect(stack, pipeline)
         pipeline.start()
-        results: list[_Result] = []
+        results: list[Result] = []
         try:
             with _progress() as progress:
                 for name, source in _named(sources):
                     results.append(_replay(pipeline, sink, name, source, args, progress))
+                    if sink.failure:
+                        break
         finally:
+            pipeline.buffers.close(drain=False)
             pipeline.stop_reading(time.monotonic() + 10)
             pipeline.finish(time.monotonic() + 10, drain=False)
         sink.drain()
-    _report(results, Console(file=sys.stderr if str(args.events) == "-" else sys.stdout))
+    print_report(results, Console(file=sys.stderr if str(args.events) == "-" else sys.stdout))
     if all(result.error and not result.read for result in results):
         raise NoInputError("\n".join(str(result.error) for result in results))
     failed = [result for result in results if result.error or result.decode_errors]
@@ -86,89 +65,10 @@ def main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-class _Sink:
-    """Takes the events: counts them, writes them as JSON lines, hands them to Redis."""
-
-    def __init__(self, stack: contextlib.ExitStack, args: argparse.Namespace, config: Config) -> None:
-        self._config = config
-        self._file: BinaryIO | None = None
-        self._spool: MemorySpool | None = None
-        self._publisher: Publisher | None = None
-        self.result = _Result("", "")
-        self.keep_events = False
-        if args.events:
-            try:
-                self._file = sys.stdout.buffer if str(args.events) == "-" else stack.enter_context(
-                    args.events.open("wb"))
-            except OSError as error:
-                raise CommandError(f"{args.events}: cannot be written ({error.strerror}); name another file") from None
-
-    def connect(self, stack: contextlib.ExitStack, pipeline: Pipeline) -> None:
-        """Starts publishing, where a Redis is given."""
-        url = self._config.redis.url
-        if url is None:
-            return
-        if url == "embedded":
-            url = stack.enter_context(embedded_valkey())
-        client = connect(self._config.redis, url)
-        try:
-            client.ping()
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise UnavailableError(describe(error, url)) from None
-        self._spool = MemorySpool(self._config.spool.max_bytes, lambda stream: pipeline.metrics.events_dropped.labels(
-            stream, "spool_full").inc())
-        self._publisher = Publisher(client, url, self._config.redis, self._spool, pipeline.metrics,
-                                    self._config.instance)
-        crew = Crew()
-        crew.start("publisher", self._publisher.run)
-        stack.callback(crew.join, time.monotonic() + 3600)
-        stack.callback(self._publisher.stop)
-
-    def begin(self, reader: StreamReader, result: _Result, keep_events: bool) -> None:
-        """Events are of this stream from now on."""
-        self.result, self.keep_events = result, keep_events
-        if self._spool:
-            self._spool.add_stream(reader.name)
-
-    def emit(self, event: FrameEvent, frame: Frame) -> None:
-        """Takes one event."""
-        result = self.result
-        result.with_face += bool(event.faces)
-        result.faces += len(event.faces)
-        result.emotions.update(face.emotion for face in event.faces)
-        if self.keep_events:
-            result.events.append(event)
-        fields = frame_fields(event, frame.captured_us, self._config.instance)
-        if self._file:
-            self._file.write(to_json_line(fields))
-        if self._spool:
-            self._spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
-
-    def wait_for_room(self, stopped: Callable[[], bool]) -> None:
-        """Holds the reader back while Redis does not take the events."""
-        if self._spool:
-            self._spool.wait_for_room(stopped)
-
-    def drain(self) -> None:
-        """Waits until all is in Redis.
-
-        Raises:
-            UnavailableError: Redis went away and did not come back.
-        """
-        if self._spool and self._publisher:
-            left = self._spool.figures()[0]
-            while left:
-                now = self._publisher.drain(time.monotonic() + PATIENCE_SECONDS)
-                if now >= left:
-                    reason = self._publisher.error or "Redis is slow"
-                    raise UnavailableError(f"{now} events were not delivered: {reason}")
-                left = now
-
-
 def _replay(
-    pipeline: Pipeline, sink: _Sink, name: str, source: str, args: argparse.Namespace, progress: Progress
-) -> _Result:
-    result = _Result(name, source)
+    pipeline: Pipeline, sink: Sink, name: str, source: str, args: argparse.Namespace, progress: Progress
+) -> Result:
+    result = Result(name, source)
     config = make_config({"streams": {name: {"source": source, "live": args.live}}}).streams[name]
     speed = args.speed or (1.0 if args.live else math.inf)
     reader = pipeline.add_stream(name, config, Playback(speed, args.start_time))
@@ -176,8 +76,10 @@ def _replay(
     task = progress.add_task(Path(source).name, total=None)
     begin = time.monotonic()
     thread = pipeline.read(name)
-    while thread.is_alive() or (pipeline.ledger.snapshot()[name].in_flight and not pipeline.analyzing.failed.is_set()):
+    while thread.is_alive() or pipeline.ledger.snapshot()[name].in_flight:
         thread.join(0.02)
+        if sink.failure or pipeline.analyzing.failed.is_set() or pipeline.reading.failed.is_set():
+            break
         opened = reader.source
         progress.update(task, completed=pipeline.ledger.snapshot()[name].analyzed,
                         total=opened.length if opened else None)
@@ -249,38 +151,3 @@ def _progress() -> Progress:
     console = Console(stderr=True)
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                     console=console, disable=not console.is_terminal)
-
-
-def _report(results: list[_Result], console: Console) -> None:
-    pictures = [result for result in results if result.events]
-    if pictures:
-        console.print(_faces_table(pictures))
-    done = [result for result in results if result.read]
-    if any(not result.events for result in done):
-        console.print(_summary_table(done))
-
-
-def _summary_table(results: list[_Result]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stream", no_wrap=True)
-    for title in ("frames", "dropped", "with a face", "faces/frame", "frames/s"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("emotions")
-    for r in results:
-        analyzed = max(r.read - r.dropped, 1)
-        emotions = ", ".join(f"{name} {count / r.faces:.0%}" for name, count in r.emotions.most_common(3))
-        table.add_row(r.name, str(r.read), str(r.dropped), f"{r.with_face} ({r.with_face / analyzed:.0%})",
-                      f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", emotions)
-    return table
-
-
-def _faces_table(results: list[_Result]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("picture", "box", "emotion", "probabilities"):
-        table.add_column(title, no_wrap=title != "probabilities")
-    for result in results:
-        for face in (face for event in result.events for face in event.faces):
-            ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])
-            table.add_row(Path(result.source).name, f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}",
-                          f"{face.emotion} {face.confidence:.2f}", ", ".join(f"{name} {p:.2f}" for name, p in ranked))
-    return table

@@ -1,0 +1,135 @@
+"""Where a replay's events go: a file, Redis, and the figures of its report."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import redis.exceptions
+
+from emotiond.commands.replay_report import Result
+from emotiond.config import Config
+from emotiond.crew import Crew
+from emotiond.errors import CommandError, UnavailableError
+from emotiond.events import FrameEvent, frame_fields, to_json_line
+from emotiond.frames import Frame
+from emotiond.pipeline import Pipeline
+from emotiond.publisher import Publisher
+from emotiond.spool import MemorySpool
+from emotiond.store import connect, describe, embedded_valkey
+from emotiond.stream import StreamReader
+
+PATIENCE_SECONDS = 30.0  # without progress, before Redis counts as gone at the end
+
+
+class Sink:
+    """Takes the events: counts them, writes them as JSON lines, hands them to Redis.
+
+    Attributes:
+        result: of the source that is being replayed.
+        keep_events: whether its events are kept in the result.
+        failure: why events can no longer be written; None while they can.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, config: Config, events: Path | None) -> None:
+        """Opens the file of events, `-` for stdout.
+
+        Raises:
+            CommandError: it cannot be written.
+        """
+        self._config, self._events = config, events
+        self._file: BinaryIO | None = None
+        self.failure: OSError | None = None
+        self._spool: MemorySpool | None = None
+        self._publisher: Publisher | None = None
+        self.result = Result("", "")
+        self.keep_events = False
+        if events:
+            try:
+                self._file = sys.stdout.buffer if str(events) == "-" else events.open("wb")
+            except OSError as error:
+                raise self._not_written(error) from None
+            stack.callback(self._close)
+
+    def connect(self, stack: contextlib.ExitStack, pipeline: Pipeline) -> None:
+        """Starts publishing, where a Redis is given."""
+        url = self._config.redis.url
+        if url is None:
+            return
+        if url == "embedded":
+            url = stack.enter_context(embedded_valkey())
+        client = connect(self._config.redis, url)
+        try:
+            client.ping()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise UnavailableError(describe(error, url)) from None
+        self._spool = MemorySpool(self._config.spool.max_bytes, lambda stream: pipeline.metrics.events_dropped.labels(
+            stream, "spool_full").inc())
+        self._publisher = Publisher(client, url, self._config.redis, self._spool, pipeline.metrics,
+                                    self._config.instance)
+        crew = Crew()
+        crew.start("publisher", self._publisher.run)
+        stack.callback(crew.join, time.monotonic() + 3600)
+        stack.callback(self._publisher.stop)
+
+    def begin(self, reader: StreamReader, result: Result, keep_events: bool) -> None:
+        """Events are of this stream from now on."""
+        self.result, self.keep_events = result, keep_events
+        if self._spool:
+            self._spool.add_stream(reader.name)
+
+    def emit(self, event: FrameEvent, frame: Frame) -> None:
+        """Takes one event."""
+        result = self.result
+        result.with_face += bool(event.faces)
+        result.faces += len(event.faces)
+        result.emotions.update(face.emotion for face in event.faces)
+        if self.keep_events:
+            result.events.append(event)
+        fields = frame_fields(event, frame.captured_us, self._config.instance)
+        if self._file and not self.failure:
+            try:
+                self._file.write(to_json_line(fields))
+            except OSError as error:
+                self.failure = error
+        if self._spool:
+            self._spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+
+    def wait_for_room(self, stopped: Callable[[], bool]) -> None:
+        """Holds the reader back while Redis does not take the events."""
+        if self._spool:
+            self._spool.wait_for_room(stopped)
+
+    def drain(self) -> None:
+        """Waits until all is written, and in Redis.
+
+        Raises:
+            CommandError: the file of events cannot be written.
+            BrokenPipeError: who read the events went away.
+            UnavailableError: Redis went away and did not come back.
+        """
+        if self._file and not self.failure:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.failure = error
+        if self.failure:
+            raise self.failure if isinstance(self.failure, BrokenPipeError) else self._not_written(self.failure)
+        if self._spool and self._publisher:
+            left = self._spool.figures()[0]
+            while left:
+                now = self._publisher.drain(time.monotonic() + PATIENCE_SECONDS)
+                if now >= left:
+                    reason = self._publisher.error or "Redis is slow"
+                    raise UnavailableError(f"{now} events were not delivered: {reason}")
+                left = now
+
+    def _not_written(self, error: OSError) -> CommandError:
+        return CommandError(f"{self._events}: cannot be written ({error.strerror}); name another file")
+
+    def _close(self) -> None:
+        if self._file and self._file is not sys.stdout.buffer:
+            with contextlib.suppress(OSError):  # flushing again what `drain` could not write
+                self._file.close()
