@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = _parser()
+    parser = build_parser()
     args = parser.parse_args(arguments)
     if args.version:
         return _print_versions()
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="emotiond", epilog=EPILOG,
         description="Streaming video analytics for facial emotion: video in, events in Redis Streams out.")

@@ -26,7 +26,7 @@ REDIS_PASSWORD = "redis@own/secret"
 TOKEN = "t0ken-in-a-query"
 SECRETS = [form for secret in (PASSWORD, WRONG_PASSWORD, REDIS_PASSWORD, TOKEN) for form in (secret, quote(secret, ""))]
 
-WOMAN = ("woman-tcp", "woman-udp", "url-password", "raw-password", "password-file")
+WOMAN = ("woman-tcp", "woman-udp", "url-password", "password-file")
 SEEN = (*WOMAN, "group")
 ENOUGH = 30      # events of each stream by the camera's own clock
 
@@ -67,7 +67,6 @@ def run(
             "woman-udp": {"source": everybodys.url("/woman"), "transport": "udp"},
             "group": {"source": everybodys.url("/group")},
             "url-password": {"source": guarded.url("/woman")},
-            "raw-password": {"source": f"rtsp://ada:{PASSWORD.replace('%', '%25')}@127.0.0.1:{guarded.port}/woman"},
             "password-file": {
                 "source": guarded.url("/woman", user=""), "username": "ada", "password_file": str(secret)},
             "wrong-password": {"source": guarded.url("/woman", password=WRONG_PASSWORD)},

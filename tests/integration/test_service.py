@@ -161,12 +161,12 @@ def test_what_metrics_say_of_a_running_stream_is_what_redis_says(daemon: Daemon,
     def added() -> int:
         return int(server.client.xinfo_stream("emotions:door")["entries-added"])
 
-    low, scrape, high = added(), daemon.scrape(), added()
+    before = added()
+    scrape = daemon.wait_for(
+        lambda scrape: scrape("events_published_total", stream="door") >= before, "all that is there is counted")
 
-    assert low - 1 <= scrape("events_published_total", stream="door") <= high
-    assert scrape("events_published_total", stream="door") <= scrape("events_total", stream="door")
-    assert scrape("faces_detected_total", stream="door") == scrape("faces_classified_total", stream="door")
-    assert scrape("event_latency_seconds_count", stream="door") == scrape("events_published_total", stream="door")
+    assert scrape("events_published_total", stream="door") <= added()
+    assert scrape("events_published_total", stream="dead") == 0
     assert scrape("ready") == scrape("redis_up") == 1
     assert scrape("spool_bytes") <= scrape("spool_capacity_bytes")
 
@@ -188,6 +188,13 @@ def test_pages_tell_health_readiness_and_streams(daemon: Daemon) -> None:
     assert "/metrics" in missing.text
 
 
+class StartingDaemon(Daemon):
+    """Started means no more than that it answers."""
+
+    def ready(self) -> bool:
+        return self.answers()
+
+
 def test_a_daemon_gets_ready_only_when_its_models_and_redis_are_there(
     tmp_path: Path, clip: Path, require_server: Callable[[str], None]
 ) -> None:
@@ -195,9 +202,7 @@ def test_a_daemon_gets_ready_only_when_its_models_and_redis_are_there(
     late = RedisServer(tmp_path / "redis")
     slow_load = "import time, emotiond.pipeline as p\nload = p.load_models\n" \
                 "p.load_models = lambda *a: (time.sleep(1), load(*a))[1]"
-    daemon = Daemon(tmp_path, {"door": endless(clip, FPS)}, late.url, before=slow_load)
-    daemon.ready = lambda: answers(daemon)      # a page is enough
-    with daemon:
+    with StartingDaemon(tmp_path, {"door": endless(clip, FPS)}, late.url, before=slow_load) as daemon:
         assert (daemon.get("/readyz").status, daemon.get("/readyz").text) == (503, "loading the models\n")
         assert daemon.get("/healthz").status == 200
         waiting = daemon.wait_for(
@@ -214,13 +219,6 @@ def test_a_daemon_gets_ready_only_when_its_models_and_redis_are_there(
     assert "Redis" in not_ready.text
     assert waiting("ready") == 0
     assert waiting("spool_events") > 0
-
-
-def answers(daemon: Daemon) -> bool:
-    try:
-        return bool(daemon.get("/readyz"))
-    except OSError:
-        return False
 
 
 def test_run_without_a_redis_url_is_a_configuration_error_that_names_both_ways_out(tmp_path: Path) -> None:

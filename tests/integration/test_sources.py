@@ -17,7 +17,7 @@ from tests.support.videos import write_repeated, write_video
 FPS = 10
 LENGTH = 20      # frames of the clip
 LIVE = ("camera-file", "skipping", "mjpeg", "pattern")
-ENDING = ("progressive", "finite")
+ENDING = {"progressive": LENGTH, "finite": 3 * FPS}      # frames
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str]
     ):
         daemon.wait_for(lambda scrape: all(
             scrape("stream_frames_read_total", stream=stream) > 2.5 * LENGTH for stream in LIVE) and all(
-            scrape("stream_state", stream=stream, state="ended") for stream in ENDING), "enough", deadline_s=60)
+            scrape("events_published_total", stream=stream) == frames for stream, frames in ENDING.items()),
+            "enough", deadline_s=60)
         states = {stream: state["state"] for stream, state in daemon.streams().items()}
         last = daemon.scrape()
         last.assert_frames_add_up()
@@ -98,7 +99,7 @@ def test_faces_come_through_http(run: Run) -> None:
         assert {entry.body["faces"][0]["emotion"] for entry in run.entries[stream]} == {"happy"}
 
 
-@pytest.mark.parametrize(("stream", "frames"), [("progressive", LENGTH), ("finite", 3 * FPS)])
+@pytest.mark.parametrize(("stream", "frames"), ENDING.items())
 def test_what_is_not_live_loses_no_frame_and_ends(run: Run, stream: str, frames: int) -> None:
     entries = run.entries[stream]
 
@@ -108,4 +109,14 @@ def test_what_is_not_live_loses_no_frame_and_ends(run: Run, stream: str, frames:
     assert all((after.time - before.time).total_seconds() == pytest.approx(1 / FPS, abs=0.001)
                for before, after in pairwise(entries))
     assert run.status[stream] == ["up", "ended"]
+    assert run.states[stream] == "ended"
     assert run.last("stream_connects_total", stream=stream) == 1
+
+
+def test_counters_of_a_stream_that_ended_agree_with_each_other_and_with_redis(run: Run) -> None:
+    for counter in ("stream_frames_read_total", "frames_analyzed_total", "faces_detected_total",
+                    "faces_classified_total", "events_total", "events_published_total", "event_latency_seconds_count"):
+        assert run.last(counter, stream="progressive") == LENGTH == len(run.entries["progressive"]), counter
+    assert run.last("faces_classified_total", stream="progressive", emotion="happy") == LENGTH
+    assert run.last("faces_detected_total", stream="finite") == 0
+    assert run.last("events_total", stream="finite") == 3 * FPS      # publish_empty

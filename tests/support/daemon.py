@@ -101,8 +101,12 @@ class Daemon(ServerProcess):
 
     def ready(self) -> bool:
         """Tells whether it is ready, or waits for nothing but Redis."""
+        return self.answers() and "loading" not in self.get("/readyz").text
+
+    def answers(self) -> bool:
+        """Tells whether it answers over HTTP, ready or not."""
         try:
-            return "loading" not in self.get("/readyz").text
+            return bool(self.get("/healthz"))
         except OSError:
             return False
 

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from emotiond import redact
-from emotiond.redact import MASK, protect, protect_url
+from emotiond.redact import protect, protect_url
 
 TEXT = st.characters(exclude_categories=["Cs", "Cc"])
 ANYTHING = st.one_of(
@@ -126,7 +126,22 @@ def test_a_protected_text_never_comes_out(secret: str, before: str, after: str) 
 def test_a_percent_encoded_password_is_known_decoded_and_encoded() -> None:
     protect_url("rtsp://viewer:p%40ss%2Fw@cam.example/")
 
-    assert redact.redact("p%40ss%2Fw p@ss/w p%40ss%2fw".replace("%2fw", "")) == f"{MASK} {MASK} p%40ss"
+    assert redact.redact("p%40ss%2Fw or p@ss/w") == "*** or ***"
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("rtsp://admin:p@ss/w#rd@cam/ch1", "rtsp://***@cam/ch1"),
+    ("rtsp://admin@cam/ch1", "rtsp://***@cam/ch1"),
+    ("http://cam/v?user=admin&password=p@ss/w&x=1", "http://cam/v?user=***&password=***&x=1"),
+    ("http://cam/v?loginuse=admin&loginpas=secret", "http://cam/v?loginuse=***&loginpas=***"),
+    ("rtsp://cam/user=admin/password=secret/ch1", "rtsp://cam/user=***/password=***/ch1"),
+    ("rtsp://cam:554/user=admin_password=secret_channel=1.sdp?real_stream", "rtsp://cam:554/user=***?real_stream"),
+    ("rtsp://a:b@one, rtsp://c:d@two", "rtsp://***@one, rtsp://***@two"),
+    ("redis://:secret@redis:6379/0", "redis://***@redis:6379/0"),
+    ("RTSP://A:B@CAM/?PWD=C", "RTSP://***@CAM/?PWD=***"),
+])
+def test_an_unknown_url_is_shown_without_its_credentials(text: str, shown: str) -> None:
+    assert redact.redact(text) == shown
 
 
 @given(st.text(), st.lists(st.text(min_size=4), max_size=3))

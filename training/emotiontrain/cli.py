@@ -25,7 +25,7 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 1 failure, 2 usage, 66 no usable data."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except DataError as error:
@@ -97,7 +97,8 @@ def _import_torch_part(name: str) -> Any:
         raise CommandError(f"this command needs {error.name}; install emotiond[train]") from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(prog="emotiontrain", description="Trains EmotionNet on FER2013.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

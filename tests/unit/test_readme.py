@@ -1,0 +1,79 @@
+"""The README and the commented configuration say what is true."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from emotiond.cli import build_parser
+from emotiond.config import Config
+from emotiond.config_file import load_config
+from emotiontrain.cli import build_parser as build_training_parser
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
+    assert len(README.splitlines()) <= 150
+    assert [line.partition("#")[0].split() for line in blocks("sh")[0].splitlines()] == [
+        ["make", "demo"], ["make", "test"]]
+
+
+def test_every_file_that_the_readme_links_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_file_of_the_tree_is_there() -> None:
+    folder = ROOT
+    tree = re.search(r"^```\n(daemon/.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert tree
+    for line in tree[1].splitlines():
+        names = line.split()
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+            assert folder.is_dir(), folder
+        for name in (name for name in names if re.fullmatch(r"\w+\.(py|lua)", name)):
+            assert (folder / name).is_file(), name
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("sh") for line in block.splitlines() if ".venv/bin/" in line])
+def test_the_commands_of_the_readme_are_accepted(line: str) -> None:
+    program, *arguments = shlex.split(line, comments=True)
+    parser = build_training_parser() if program.endswith("emotiontrain") else build_parser()
+    parser.parse_args(arguments)
+
+
+def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "emotiond.yaml"
+    file.write_text(blocks("yaml")[0], encoding="utf-8")
+    assert set(load_config(file).streams) == {"lobby", "door"}
+
+
+def test_the_commented_configuration_is_valid_and_shows_the_defaults() -> None:
+    file = ROOT / "deploy" / "emotiond.yaml"
+    config, defaults = load_config(file), Config()
+    for key in Config.model_fields:
+        if key not in ("streams", "redis", "instance"):
+            assert getattr(config, key) == getattr(defaults, key), key
+    assert config.redis.model_copy(update={"url": None}) == defaults.redis
+
+
+def test_the_lines_commented_out_are_valid_too(tmp_path: Path) -> None:
+    lines = (ROOT / "deploy" / "emotiond.yaml").read_text(encoding="utf-8").splitlines()
+    keys = re.compile(r"^(\s*)# (\w+: .*)$")
+    text = "\n".join(keys.sub(r"\1\2", line) for line in lines if not re.search("password_file|username", line))
+    file = tmp_path / "emotiond.yaml"
+    file.write_text(text, encoding="utf-8")
+    config = load_config(file)
+    assert config.streams["lobby"].labels == {"site": "hq", "floor": "2"}
+    assert set(config.streams) == {"lobby", "door"}
+    assert set(yaml.safe_load(text)["streams"]["lobby"]) >= {"region", "masks", "max_fps", "transport", "live"}
