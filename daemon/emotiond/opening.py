@@ -124,7 +124,7 @@ def _video_stream(container: InputContainer, source: str) -> VideoStream:
 
 
 def _classify(error: Exception, kind: str, seconds: float) -> tuple[Outcome, str]:
-    if seconds >= OPEN_SECONDS:  # FFmpeg calls what it was interrupted in by other names too
+    if kind != "file" and seconds >= OPEN_SECONDS:  # FFmpeg calls what it was interrupted in by other names too
         return "timeout", "check address and network"
     match error:
         case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():

@@ -8,7 +8,7 @@ import numpy as np
 
 from emotiond.errors import CommandError, ConfigError
 from emotionnet.classifier import load_classifier
-from emotionnet.weights import WeightsError, WeightsInfo, load_info
+from emotionnet.weights import WeightsError, WeightsInfo, load_info, verify_file
 
 AGREE = 1e-4  # most difference of a probability between the runtimes, which add up float32 in another order
 
@@ -40,6 +40,9 @@ def _info(info: WeightsInfo) -> int:
 
 def _verify(weights: str) -> int:
     """Loads with every runtime that is installed and compares their answers on the same pictures."""
+    info = load_info(weights)
+    for name, digest in info.sha256.items():
+        verify_file(info.folder / name, digest)
     classifier = load_classifier(weights, "cpu")
     side = classifier.info.input.side
     crops = np.random.default_rng(0).integers(0, 256, (8, side, side), np.uint8)

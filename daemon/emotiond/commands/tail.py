@@ -56,11 +56,14 @@ def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
 
 
 def _print(fields: dict[str, bytes], as_json: bool) -> None:
+    """Prints one event; entries of other writers, which a key may hold too, are passed over."""
+    if not {"type", "data", "time"} <= fields.keys():
+        return
     if as_json:
         sys.stdout.buffer.write(to_json_line(fields))
         sys.stdout.flush()
         return
-    if fields["type"].decode() != FRAME_TYPE:
+    if fields["type"] != FRAME_TYPE.encode():
         return
     event = msgspec.json.decode(fields["data"], type=FrameEvent)
     for face in event.faces:
