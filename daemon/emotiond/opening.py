@@ -80,13 +80,25 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
         path = Path(source)
         if path.exists() and not path.is_file():  # FFmpeg would wait for ever for the writer of a named pipe
             raise OpenError("protocol", f"{source} is no file; give a video or a picture")
-        if path.is_file() and path.stat().st_size == 0:
-            raise OpenError("protocol", f"{source} is empty; give a video or a picture")
+        _check_head(path)
         return f"file:{source}", None, options
     if kind in SLICED:
         # without fpsprobesize FFmpeg waits for twenty frames to guess the rate: 5 s of a slow camera
         options |= {"rtsp_transport": config.transport, "analyzeduration": "500000", "fpsprobesize": "0"}
     return _with_credentials(config), None, options
+
+
+def _check_head(path: Path) -> None:
+    """Refuses what FFmpeg must not even begin to open: it would open the files that a playlist names."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return  # FFmpeg's error says why
+    if not head:
+        raise OpenError("protocol", f"{path} is empty; give a video or a picture")
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"#EXTM3U", b"ffconcat")):
+        raise OpenError("protocol", f"{path} is a playlist; give the videos that it names")
 
 
 def _with_credentials(config: StreamConfig) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServeRtsp
-from tests.support.daemon import Daemon, Scrape
+from tests.support.daemon import DROPS, Daemon, Scrape
 from tests.support.events import assert_whole, read_entries, read_status
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
@@ -71,7 +71,8 @@ def test_two_cameras_lose_nothing_while_one_is_dead_one_is_mute_and_one_freezes(
         assert daemon.streams()["dead"]["error"]
         assert daemon.get("/readyz").status == 200
         for stream in ("left", "right"):
-            assert scrape("frames_dropped_total", stream=stream) == 0
+            dropped = {reason: scrape("frames_dropped_total", stream=stream, reason=reason) for reason in DROPS}
+            assert dropped == dict.fromkeys(DROPS, 0)
             assert scrape("stream_connects_total", stream=stream) == 1
             assert scrape("stream_reconnects_total", stream=stream) == 0
         assert daemon.end() == 0

@@ -1,9 +1,11 @@
 """What `emotiond replay` takes and where its events go: folders, globs, pictures, terminals, pipes, interrupts."""
 
+import contextlib
 import json
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -125,14 +127,11 @@ def test_a_folder_of_pictures_is_replayed_and_one_without_a_face_is_named(photo:
 def test_an_interrupt_ends_it_with_whole_lines(smile: Path, tmp_path: Path) -> None:
     long = write_repeated(smile, tmp_path / "long.mp4", seconds=60)
     out = tmp_path / "events.jsonl"
-    child = subprocess.Popen([*program(), "replay", str(long), "--speed", "realtime", "--events", str(out)],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
+
+    with replay_apart(long, "--speed", "realtime", "--events", out) as child:
         poll(lambda: out.exists() and out.stat().st_size, 60, "no event")
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
-    finally:
-        child.kill()
+        _, err = child.communicate(timeout=60)
 
     assert child.returncode == 130
     assert "Traceback" not in err
@@ -140,19 +139,30 @@ def test_an_interrupt_ends_it_with_whole_lines(smile: Path, tmp_path: Path) -> N
     assert frames == list(range(len(frames)))
 
 
-def test_a_reader_of_the_events_that_leaves_ends_it_quietly(smile: Path) -> None:
-    child = subprocess.Popen([*program(), "replay", str(smile.parent), str(smile), str(smile), "--events", "-"],
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout
-    assert child.stderr
-    try:
+def test_a_reader_of_the_events_that_leaves_ends_it_quietly(smile: Path, tmp_path: Path) -> None:
+    long = write_repeated(smile, tmp_path / "long.mp4", seconds=60)
+
+    with replay_apart(long, "--events", "-") as child:
+        assert child.stdout
+        assert child.stderr
         assert child.stdout.readline().startswith('{"specversion":"1.0"')
         child.stdout.close()
         err = child.stderr.read()
         assert child.wait(60) == 0
-    finally:
-        child.kill()
+
     assert "Traceback" not in err
+    assert "died" not in err
+
+
+@contextlib.contextmanager
+def replay_apart(*arguments: str | Path) -> "Iterator[subprocess.Popen[str]]":
+    """Runs it in a process of its own, which ends with the block at the latest."""
+    with subprocess.Popen([*program(), "replay", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 @pytest.mark.parametrize(("destination", "reason"), [

@@ -75,14 +75,12 @@ def test_a_file_may_play_a_camera_at_its_own_pace_again_and_again(run: Run) -> N
     assert run.last("stream_up", stream="camera-file") == 1
 
 
-def test_frames_over_max_fps_are_skipped_evenly_and_counted(run: Run) -> None:
+def test_frames_over_max_fps_are_skipped_and_counted(run: Run) -> None:
     read = run.last("stream_frames_read_total", stream="skipping")
     skipped = run.last("frames_dropped_total", stream="skipping", reason="max_fps")
-    gaps = [after.frame - before.frame for before, after in pairwise(run.entries["skipping"])]
 
     assert skipped / read == pytest.approx(1 - 4 / FPS, abs=0.1)
-    assert min(gaps) >= 2
-    assert median(gaps) in (2, 2.5, 3)
+    assert len(run.entries["skipping"]) <= read - skipped + FPS      # those since the reading of the metrics
 
 
 @pytest.mark.parametrize("stream", ["mjpeg", "pattern"])
@@ -118,5 +116,6 @@ def test_counters_of_a_stream_that_ended_agree_with_each_other_and_with_redis(ru
                     "faces_classified_total", "events_total", "events_published_total", "event_latency_seconds_count"):
         assert run.last(counter, stream="progressive") == LENGTH == len(run.entries["progressive"]), counter
     assert run.last("faces_classified_total", stream="progressive", emotion="happy") == LENGTH
-    assert run.last("faces_detected_total", stream="finite") == 0
+    assert run.last("faces_detected_total", stream="finite") == sum(
+        len(entry.body["faces"]) for entry in run.entries["finite"])
     assert run.last("events_total", stream="finite") == 3 * FPS      # publish_empty

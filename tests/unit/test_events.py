@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ VALIDATOR = Draft202012Validator(json_schema())
 AT_US = 1_769_860_800_250_001      # 2026-01-31T12:00:00.250001Z
 LAST_US = 253_402_300_799_999_999      # the last microsecond of the year 9999
 
-FACE = Face(7, Box(812, 240, 96, 121), 0.93, "happy", 0.88,
-            {"angry": 0.01, "disgust": 0.0, "fear": 0.01, "happy": 0.88, "neutral": 0.07, "sad": 0.02, "surprise": 0.01},
-            Smoothed("happy", 0.83), False)
+PROBABILITIES = {
+    "angry": 0.01, "disgust": 0.0, "fear": 0.01, "happy": 0.88, "neutral": 0.07, "sad": 0.02, "surprise": 0.01}
+FACE = Face(7, Box(812, 240, 96, 121), 0.93, "happy", 0.88, PROBABILITIES, Smoothed("happy", 0.83), False)
 EVENT = FrameEvent("lobby", 1234, 41.133, "rtcp", 1920, 1080, {"site": "hq", "floor": "2"}, [FACE], "emotionnet-1.0.0")
 STATUS = {
     UP_TYPE: StatusEvent("lobby"),
@@ -144,7 +145,7 @@ def test_entry_ids_always_rise(times: list[tuple[int, int | None]]) -> None:
     given_out = [ids.next(captured, now) for captured, now in times]
 
     assert all(entry_id > (0, 0) for entry_id in given_out)      # Redis refuses 0-0
-    assert all(after > before for before, after in zip(given_out, given_out[1:], strict=False))
+    assert all(after > before for before, after in pairwise(given_out))
 
 
 @given(st.lists(st.tuples(MOMENT, st.integers(-59_000_000, 59_000_000)), max_size=20))
@@ -209,9 +210,9 @@ def properties(model: str) -> set[str]:
 
 
 def test_the_page_lists_every_field_and_every_key() -> None:
-    keys = sum(table("Body of `emotiond.frame.v1`"), [])
+    keys = list(chain(*table("Body of `emotiond.frame.v1`")))
 
-    assert sum(table("Fields of an entry"), []) == list(frame_fields(EVENT, AT_US, "edge-1"))
+    assert list(chain(*table("Fields of an entry"))) == list(frame_fields(EVENT, AT_US, "edge-1"))
     assert len(keys) == len(set(keys))
     assert set(keys) == properties("FrameEvent") | properties("Face")
     assert [kind for kind, in table("The status key")] == list(STATUS)
