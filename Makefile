@@ -48,12 +48,12 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.base: $(VENV)/.made requirements/base.txt requirements/build.txt pyproject.toml
-	@echo "Installing emotiond and what it needs into $(VENV) (once; about 100 MB to fetch) ..."
+	@echo "Installing emotiond and what it needs into $(VENV) (once; 160 MB to fetch) ..."
 	@$(PIP) --require-hashes -r requirements/base.txt -r requirements/build.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base requirements/dev.txt
-	@echo "Installing what tests and training need into $(VENV) (once; about 6 GB with torch) ..."
+	@echo "Installing what tests and training need into $(VENV) (once; 3.2 GB to fetch, 6 GB on the disk, for torch) ..."
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@

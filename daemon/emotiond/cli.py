@@ -27,23 +27,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     args = parser.parse_args(arguments)
-    if args.version:
-        return _print_versions()
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return 2
-    module = importlib.import_module(f"emotiond.commands.{args.command}")
     try:
-        return int(module.main(args))
+        code = _run(parser, args)
+        sys.stdout.flush()
+        return code
     except CommandError as error:
         for line in str(error).splitlines():
             print(f"emotiond: {line}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `emotiond tail | head`
+    except BrokenPipeError:  # `emotiond tail | head`: what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    if args.version:
+        return _print_versions()
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    return int(importlib.import_module(f"emotiond.commands.{args.command}").main(args))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,3 +2,8 @@
 
 Importing this package never imports torch; `emotionnet.network` does.
 """
+
+import os
+
+# onnxruntime's wheels report their use to their maker over the network unless this is set before the import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

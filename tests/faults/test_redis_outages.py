@@ -72,7 +72,6 @@ def scene(tmp_path: Path, clip: Path, require_server: Callable[[str], None]) -> 
         yield scene
 
 
-@pytest.mark.slow
 def test_nothing_is_missing_or_twice_after_redis_was_killed_again_and_again(scene: Scene) -> None:
     for _ in range(3):
         scene.redis.kill()
@@ -91,7 +90,6 @@ def test_nothing_is_missing_or_twice_after_redis_was_killed_again_and_again(scen
     scene.judge()
 
 
-@pytest.mark.slow
 def test_nothing_is_missing_or_twice_after_redis_froze(scene: Scene) -> None:
     scene.redis.freeze()
     frozen = scene.daemon.wait_for(
@@ -119,6 +117,7 @@ def test_nothing_is_twice_after_replies_were_lost(scene: Scene, how: Loss) -> No
     scene.judge()
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stops_while_redis_is_away_says_how_many_events_are_lost(scene: Scene) -> None:
     scene.redis.kill()
     scene.read_while(frames=FPS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import av.error
 import cv2
 import pytest
 
@@ -239,17 +240,17 @@ def decode(video: Path) -> tuple[int, int]:
     pictures = damaged = 0
     try:
         container = av.open(str(video))
-    except av.FFmpegError:
+    except av.error.FFmpegError:
         return 0, 1
-    with container, suppress(av.FFmpegError):
+    with container, suppress(av.error.FFmpegError):
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except av.EOFError:
+            except av.error.EOFError:
                 break
-            except av.FFmpegError:
+            except av.error.FFmpegError:
                 damaged += 1
                 continue
             pictures += len(frames)

@@ -93,8 +93,7 @@ def test_boxes_are_right_in_the_turned_and_squared_picture(
 ) -> None:
     stored = np.ascontiguousarray(np.rot90(shown, -rotation // 90))
     if sar:
-        stored = cv2.resize(stored, (round(stored.shape[1] / sar / 2) * 2, stored.shape[0]),
-                            interpolation=cv2.INTER_AREA if sar > 1 else cv2.INTER_LINEAR)
+        stored = scale(stored, round(stored.shape[1] / sar / 2) * 2, stored.shape[0])
     picture = read(write_video(tmp_path / "a.mp4", [stored], rotation=rotation, sar=sar))
 
     assert (picture.width, picture.height) == pytest.approx((WIDTH, HEIGHT), abs=2)
@@ -112,7 +111,7 @@ def test_pictures_are_turned_as_opencv_turns_them(
 
     ours = full_luma(read(video))
 
-    assert_alike(ours, cv2.cvtColor(theirs, cv2.COLOR_BGR2GRAY), mean=2)
+    assert_alike(ours, np.asarray(cv2.cvtColor(theirs, cv2.COLOR_BGR2GRAY), np.uint8), mean=2)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -295,8 +294,7 @@ def test_pictures_of_any_size_are_analysed(size: tuple[int, int], detector: Dete
 
 
 def test_a_face_that_fills_a_4k_picture_is_found_and_lies_in_it(detector: Detector, classifier: Classifier) -> None:
-    pixels = cv2.resize(smiling_face(), (3840, 2160), interpolation=cv2.INTER_LINEAR)
-    picture = Picture(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"))
+    picture = Picture(VideoFrame.from_ndarray(scale(smiling_face(), 3840, 2160), format="rgb24"))
 
     (x, y, width, height), = analyse(picture, detector, classifier).boxes.tolist()
 
@@ -310,6 +308,11 @@ def grey_ramp() -> Pixels:
     """All 256 levels of grey, each two pixels wide, as RGB: its luma needs no matrix."""
     levels = np.repeat(np.arange(256, dtype=np.uint8), 2)
     return np.ascontiguousarray(np.broadcast_to(levels[None, :, None], (128, 512, 3)))
+
+
+def scale(pixels: Pixels, width: int, height: int) -> Pixels:
+    interpolation = cv2.INTER_AREA if width < pixels.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), np.uint8)
 
 
 def jpeg(pixels: Pixels, orientation: int) -> bytes:

@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def test_a_reader_of_the_events_that_leaves_ends_it_quietly(smile: Path, tmp_pat
 
 
 @contextlib.contextmanager
-def replay_apart(*arguments: str | Path) -> "Iterator[subprocess.Popen[str]]":
+def replay_apart(*arguments: str | Path) -> "Generator[subprocess.Popen[str], None, None]":
     """Runs it in a process of its own, which ends with the block at the latest."""
     with subprocess.Popen([*program(), "replay", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as child:

@@ -18,6 +18,7 @@ from tests.support.daemon import Daemon
 from tests.support.events import Entry, read_entries, read_status
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import Mount, RtspServer
+from tests.support.videos import write_camera_copy
 from tests.support.waiting import poll
 
 PASSWORD = "p@ss/w:d%41&more"      # %41 is no A: it stands for itself
@@ -28,7 +29,7 @@ SECRETS = [form for secret in (PASSWORD, WRONG_PASSWORD, REDIS_PASSWORD, TOKEN) 
 
 WOMAN = ("woman-tcp", "woman-udp", "url-password", "password-file")
 SEEN = (*WOMAN, "group")
-ENOUGH = 30      # events of each stream by the camera's own clock
+ENOUGH = 35      # events of each stream by the camera's own clock
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,17 @@ def run(
     folder = tmp_path_factory.mktemp("cameras")
     secret = folder / "camera-password"
     secret.write_text(PASSWORD + "\n")
-    woman = Mount(data_dir / "clips" / "one_woman_20s_360p.mp4", fps=5)      # two busy cores hold that for all
-    group = Mount(data_dir / "clips" / "group7_classroom_720p.mp4", fps=4)
+    # At rates that two busy cores hold for all; copies have the key frames that who joins later needs.
+    original = data_dir / "clips" / "one_woman_20s_360p.mp4"
+    woman = write_camera_copy(original, folder / "woman.mp4", fps=5)
+    group = write_camera_copy(data_dir / "clips" / "group7_classroom_720p.mp4", folder / "group.mp4", fps=4)
     with (
         RedisServer(folder / "redis", password=REDIS_PASSWORD) as redis,
-        RtspServer(folder / "open", {"/woman": woman, "/group": group}) as everybodys,
+        RtspServer(folder / "open", {
+            "/as-it-is": Mount(original, fps=5), "/woman": woman, "/group": group}) as everybodys,
         RtspServer(folder / "digest", {"/woman": woman}, user="ada", password=PASSWORD) as guarded,
         Daemon(folder, {
-            "woman-tcp": {"source": everybodys.url("/woman"), "labels": {"site": "hq", "floor": "2"}},
+            "woman-tcp": {"source": everybodys.url("/as-it-is"), "labels": {"site": "hq", "floor": "2"}},
             "woman-udp": {"source": everybodys.url("/woman"), "transport": "udp"},
             "group": {"source": everybodys.url("/group")},
             "url-password": {"source": guarded.url("/woman")},
@@ -116,8 +120,9 @@ def test_the_published_schema_refuses_what_is_no_event(run: Run) -> None:
 
 @pytest.mark.parametrize("stream", SEEN)
 def test_events_are_found_by_capture_time(run: Run, stream: str) -> None:
-    timed = [entry for entry in run.entries(stream) if entry.body["clock"] == "rtcp"]
-    first, *wanted, last = timed[5:25]
+    # Right after the change of clocks the ids must still pass the last arrival; from then on they are the time.
+    first, *wanted, last = run.entries(stream)[-15:]
+    assert all(entry.id == (entry.captured_ms, 0) for entry in wanted)
 
     found = read_entries(run.redis.client, stream, first.captured_ms + 1, last.captured_ms - 1)
 
@@ -133,7 +138,7 @@ def test_capture_time_is_the_cameras_after_its_first_report(run: Run, stream: st
     timed = [entry for entry in entries if entry.body["clock"] == "rtcp"]
     for before, after in pairwise(timed):
         passed = (after.time - before.time).total_seconds()
-        assert passed == pytest.approx(after.body["pts"] - before.body["pts"], abs=0.01)
+        assert passed == pytest.approx(after.body["pts"] - before.body["pts"], abs=0.1)
     assert abs((datetime.now(UTC) - run.entries(stream)[-1].time).total_seconds()) < 60
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def table_rows(text: str) -> dict[str, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
+def _own_logging() -> Generator[None, None, None]:
     """Gives the command the root logger for itself, and puts back what pytest had there."""
     root, streams = logging.getLogger(), logging.getLogger("emotiond.stream")
     handlers, level, streams_level = root.handlers[:], root.level, streams.level

@@ -61,6 +61,23 @@ def test_the_built_in_set_is_whole_and_below_8_mb() -> None:
     assert sum(len(info.read(suffix)) for suffix in (".onnx", ".safetensors")) < 8e6
 
 
+def test_the_model_card_tells_the_figures_of_the_json() -> None:
+    info = load_info()
+    card = (info.folder / "README.md").read_text(encoding="utf-8")
+
+    assert card.startswith(f"# EmotionNet {info.version}: model card")
+    for split in ("validation", "test"):
+        figures = info.metrics[split]
+        assert f"{figures['accuracy']:.1%}".replace("%", " %") in card
+        assert f"{figures['macro_f1']:.3f}" in card
+    for label, row in zip(info.labels, info.metrics["test"]["confusion"], strict=True):
+        assert f"| **{label}** | " + " | ".join(map(str, row)) + " |" in card
+
+
+def test_the_shipped_weights_are_right_on_at_least_60_of_100_test_pictures() -> None:
+    assert load_info().metrics["test"]["accuracy"] >= 0.60
+
+
 def test_a_set_is_named_by_its_json_or_by_its_folder(weights: Path) -> None:
     assert load_info(weights) == load_info(weights / "emotionnet.json") == load_info(str(weights))
 

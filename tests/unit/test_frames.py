@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -46,7 +46,7 @@ class Floor:
 
 
 @contextmanager
-def running(*threads: threading.Thread) -> Iterator[None]:
+def running(*threads: threading.Thread) -> Generator[None]:
     """Starts threads and waits for their end."""
     for thread in threads:
         thread.start()

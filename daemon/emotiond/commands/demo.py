@@ -1,6 +1,7 @@
 """`emotiond demo`: the bundled clip through the whole daemon, its events read back from a Valkey of its own."""
 
 import argparse
+import sys
 import time
 from collections import Counter
 from importlib.resources import as_file, files
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from emotiond.commands.replay_report import make_console
 from emotiond.config_file import make_config
 from emotiond.errors import CommandError
 from emotiond.events import ENDED_TYPE, FRAME_TYPE, FrameEvent
@@ -29,13 +31,13 @@ PATIENCE_SECONDS = 60.0
 def main(args: argparse.Namespace) -> int:
     """Runs the demo; 0 when every event came back."""
     setup_logging(level="warning")
-    console = Console(width=100 if not Console().is_terminal else None)
+    console = make_console(sys.stdout)
     with as_file(files("emotiond.demo").joinpath("portrait.mp4")) as clip, embedded_valkey() as url:
         config = make_config({
             "instance": "demo", "streams": {STREAM: {"source": str(clip)}}, "redis": {"url": url},
             "http": {"listen": "127.0.0.1:0"}})
         console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public "
-                      "domain) goes through the daemon;\nthis table is read back from Redis:", highlight=False)
+                      "domain) goes through the daemon; this table is read back from Redis:")
         service = Service(config, url, Playback(speed=args.speed))
         client = redis.Redis.from_url(url)
         service.start()
@@ -48,12 +50,11 @@ def main(args: argparse.Namespace) -> int:
     emotions = Counter(face.emotion for event in events for face in event.faces)
     console.print(f"\n{counts.analyzed} frames analysed, {stored} events in {'emotions:' + STREAM}, "
                   f"{counts.analyzed - stored} frames without a face. Emotions read back: "
-                  + ", ".join(f"{name} {count}" for name, count in emotions.most_common()) + ".", highlight=False)
+                  + ", ".join(f"{name} {count}" for name, count in emotions.most_common()) + ".")
     if not ended_well or stored != len(events) or not events:
         raise CommandError(f"{stored} events were stored and {len(events)} read back; please report this with "
                            "`emotiond --version`")
-    console.print("Next: `emotiond replay YOUR_VIDEO`, or `emotiond run -c emotiond.yaml` for a camera.",
-                  highlight=False)
+    console.print("Next: `emotiond replay YOUR_VIDEO`, or `emotiond run -c emotiond.yaml` for a camera.")
     return 0
 
 
@@ -84,14 +85,13 @@ def _watch(client: redis.Redis, console: Console, service: Service) -> list[Fram
 def _row(entry_id: str, event: FrameEvent) -> tuple[str, ...]:
     face = event.faces[0]
     bar = "█" * round(face.confidence * 10)
-    return (f"{(event.pts or 0):5.2f} s", entry_id, str(event.frame), str(face.track_id),
-            f"{face.box.width}x{face.box.height}", face.emotion, f"{face.confidence:.2f} {bar}",
-            f"{face.smoothed.emotion} {face.smoothed.confidence:.2f}")
+    return (f"{(event.pts or 0):5.2f} s", entry_id, str(face.track_id), f"{face.box.width}x{face.box.height}",
+            f"{face.emotion} {face.confidence:.2f} {bar}", f"{face.smoothed.emotion} {face.smoothed.confidence:.2f}")
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("clip time", "entry id", "frame", "track", "face", "emotion", "confidence", "smoothed"):
+    for title in ("time", "entry id", "track", "face", "emotion", "smoothed"):
         table.add_column(title, no_wrap=True)
     for row in rows:
         table.add_row(*row)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emotiond.commands.replay_report import Result, print_report
+from emotiond.commands.replay_report import PICTURES, Result, is_picture, make_console, print_report
 from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config
@@ -23,7 +23,6 @@ from emotiond.log import setup_logging
 from emotiond.pipeline import Pipeline
 from emotiond.stream import Playback
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
           ".h264", ".h265", ".hevc", ".mjpeg", ".gif")
 
@@ -54,14 +53,13 @@ def main(args: argparse.Namespace) -> int:
             pipeline.stop_reading(time.monotonic() + 10)
             pipeline.finish(time.monotonic() + 10, drain=False)
         sink.drain()
-    print_report(results, Console(file=sys.stderr if str(args.events) == "-" else sys.stdout))
+    print_report(results, make_console(sys.stderr if str(args.events) == "-" else sys.stdout))
     if all(result.error and not result.read for result in results):
         raise NoInputError("\n".join(str(result.error) for result in results))
     failed = [result for result in results if result.error or result.decode_errors]
     for result in failed:
-        print(f"emotiond: {result.source}: {result.error or ''}{'; ' if result.error and result.decode_errors else ''}"
-              + (f"{result.decode_errors} packets or frames are damaged" if result.decode_errors else ""),
-              file=sys.stderr)
+        damaged = f"packets or frames that are damaged: {result.decode_errors}" if result.decode_errors else None
+        print(f"emotiond: {result.source}: {'; '.join(filter(None, (result.error, damaged)))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -72,7 +70,7 @@ def _replay(
     config = make_config({"streams": {name: {"source": source, "live": args.live}}}).streams[name]
     speed = args.speed or (1.0 if args.live else math.inf)
     reader = pipeline.add_stream(name, config, Playback(speed, args.start_time))
-    sink.begin(reader, result, keep_events=Path(source).suffix.lower() in PICTURES)
+    sink.begin(reader, result, keep_events=is_picture(source))
     task = progress.add_task(Path(source).name, total=None)
     begin = time.monotonic()
     thread = pipeline.read(name)
@@ -92,7 +90,7 @@ def _replay(
     result.error, result.decode_errors = reader.error, reader.decode_errors
     if not result.read and not result.error:
         result.error = f"{source} holds no frame that can be decoded, or pictures that are too large; give another file"
-    progress.update(task, completed=counts.analyzed, total=counts.read)
+    progress.update(task, completed=counts.analyzed, total=counts.read, visible=not is_picture(source))
     return result
 
 

@@ -3,11 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 
-from emotiond.events import FrameEvent
+from emotiond.events import Face, FrameEvent
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass
@@ -41,37 +44,56 @@ class Result:
     events: list[FrameEvent] = field(default_factory=list[FrameEvent])
 
 
+def make_console(stream: TextIO) -> Console:
+    """Returns a console as wide as the terminal, and without a limit that would cut tables in pipes and logs."""
+    return Console(file=stream, width=None if stream.isatty() else 200, highlight=False)
+
+
 def print_report(results: list[Result], console: Console) -> None:
     """Prints the tables that fit what was replayed."""
-    pictures = [result for result in results if result.events]
-    if pictures:
-        console.print(_faces_table(pictures))
     done = [result for result in results if result.read]
-    if any(not result.events for result in done):
-        console.print(_summary_table(done))
+    pictures = [result for result in done if is_picture(result.source)]
+    for picture in pictures:
+        faces = [face for event in picture.events for face in event.faces]
+        if faces:
+            console.print(_faces_table(picture.source, faces))
+    empty = [Path(picture.source).name for picture in pictures if not picture.faces]
+    if empty:
+        console.print(f"no face: {', '.join(empty)}")
+    videos = [result for result in done if not is_picture(result.source)]
+    if videos:
+        console.print(_summary_table(videos))
+
+
+def is_picture(source: str) -> bool:
+    """Tells whether a source is a single picture, by its name."""
+    return Path(source).suffix.lower() in PICTURES
 
 
 def _summary_table(results: list[Result]) -> Table:
+    drops = any(result.dropped for result in results)
     table = Table(box=None, pad_edge=False)
-    table.add_column("stream", no_wrap=True)
-    for title in ("frames", "dropped", "with a face", "faces/frame", "frames/s"):
+    table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=24)
+    for title in ("frames", *(["dropped"] if drops else []), "with face", "faces/frame", "fps"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("emotions")
+    table.add_column("emotions", no_wrap=True, overflow="ellipsis", min_width=18)
     for r in results:
         analyzed = max(r.read - r.dropped, 1)
         emotions = ", ".join(f"{name} {count / r.faces:.0%}" for name, count in r.emotions.most_common(3))
-        table.add_row(r.name, str(r.read), str(r.dropped), f"{r.with_face} ({r.with_face / analyzed:.0%})",
+        table.add_row(r.name, str(r.read), *([str(r.dropped)] if drops else []), f"{r.with_face / analyzed:.1%}",
                       f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", emotions)
     return table
 
 
-def _faces_table(results: list[Result]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("picture", "box", "emotion", "probabilities"):
-        table.add_column(title, no_wrap=title != "probabilities")
-    for result in results:
-        for face in (face for event in result.events for face in event.faces):
-            ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])
-            table.add_row(Path(result.source).name, f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}",
-                          f"{face.emotion} {face.confidence:.2f}", ", ".join(f"{name} {p:.2f}" for name, p in ranked))
+def _faces_table(source: str, faces: list[Face]) -> Table:
+    """A line for each face, a column for each probability, the highest bold."""
+    table = Table(box=None, pad_edge=False, title=source, title_justify="left", title_style="bold")
+    table.add_column("face", no_wrap=True)
+    table.add_column("emotion", no_wrap=True)
+    for label in faces[0].probabilities:
+        table.add_column(label, justify="right")
+    for face in faces:
+        cells = [f"[bold]{p:.2f}[/bold]" if label == face.emotion else f"{p:.2f}"
+                 for label, p in face.probabilities.items()]
+        table.add_row(f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}", face.emotion, *cells)
     return table

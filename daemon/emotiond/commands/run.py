@@ -3,8 +3,10 @@
 import argparse
 import contextlib
 import logging
+import os
+import threading
 
-from emotiond.config import unknown_environment
+from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_config
 from emotiond.errors import ConfigError
 from emotiond.log import setup_logging
@@ -26,9 +28,19 @@ def main(args: argparse.Namespace) -> int:
     if config.redis.url is None:
         raise ConfigError(f"{args.config}: redis.url: is missing; name a server like redis://localhost:6379/0, "
                           "or write embedded to have a Valkey started here")
+    try:
+        code = 0 if _serve(config, config.redis.url) else 1
+    except SystemExit as forced:  # a second signal
+        code = int(forced.code or 1)
+    if threading.active_count() > 1:  # Python would wait for, or crash in, what did not end in time
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def _serve(config: Config, url: str) -> bool:
     with contextlib.ExitStack() as stack:
-        url = config.redis.url
         if url == "embedded":
             url = stack.enter_context(embedded_valkey())
             log.warning("using an embedded Valkey: its data end with this process", extra={"url": redact(url)})
-        return 0 if Service(config, url).run() else 1
+        return Service(config, url).run()

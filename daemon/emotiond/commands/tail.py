@@ -49,22 +49,22 @@ def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
         new_only = False
         # without a stream yet, the status key passes the time, and an outage is noticed there too
         for entry in read_entries(client, positions or {f"{prefix}:status": "$"}, BLOCK_MS):
-            if entry.key in positions:
-                _print(entry.fields, args.json)
-                if left is not None and (left := left - 1) == 0:
+            if entry.key in positions and _print(entry.fields, args.json) and left is not None:
+                left -= 1
+                if left == 0:
                     return
 
 
-def _print(fields: dict[str, bytes], as_json: bool) -> None:
-    """Prints one event; entries of other writers, which a key may hold too, are passed over."""
+def _print(fields: dict[str, bytes], as_json: bool) -> bool:
+    """Prints one event and returns True; entries of other writers, which a key may hold too, are passed over."""
     if not {"type", "data", "time"} <= fields.keys():
-        return
+        return False
     if as_json:
         sys.stdout.buffer.write(to_json_line(fields))
         sys.stdout.flush()
-        return
+        return True
     if fields["type"] != FRAME_TYPE.encode():
-        return
+        return False
     event = msgspec.json.decode(fields["data"], type=FrameEvent)
     for face in event.faces:
         box = f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}"
@@ -72,3 +72,4 @@ def _print(fields: dict[str, bytes], as_json: bool) -> None:
         print(f"{fields['time'].decode():27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} "
               f"{face.emotion:9} {face.confidence:5.2f}  {face.smoothed.emotion} {face.smoothed.confidence:.2f}{mark}",
               flush=True)
+    return True
