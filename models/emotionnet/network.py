@@ -4,9 +4,17 @@ The blocks are those of ultralytics (https://docs.ultralytics.com/reference/nn/m
 C3k2 from YOLO11, A2C2f (area attention) from YOLO12, https://arxiv.org/abs/2502.12524.
 """
 
+import contextlib
+import os
+import sys
+
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import A2C2f, C3k2, Classify, Conv
+
+# ultralytics asks the network for its servers unless this is set, and greets on stdout, where results go
+os.environ.setdefault("YOLO_OFFLINE", "true")
+with contextlib.redirect_stdout(sys.stderr):
+    from ultralytics.nn.modules import A2C2f, C3k2, Classify, Conv
 
 
 class EmotionNet(nn.Module):

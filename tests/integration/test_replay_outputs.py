@@ -47,7 +47,7 @@ def test_events_go_to_stdout_and_the_table_to_stderr(smile: Path) -> None:
 def test_speed_paces_a_recording_by_its_own_times(smile: Path) -> None:
     ended = call("replay", smile, "--speed", "2.0")
 
-    assert float(table_rows(ended.out)["smile"]["frames/s"]) <= 31.5      # 15 a second, twice as fast
+    assert float(table_rows(ended.out)["smile"]["fps"]) <= 31.5      # 15 a second, twice as fast
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.mkv", "/**/*.mkv"])
@@ -73,16 +73,18 @@ def test_files_of_one_name_become_streams_of_their_own(smile: Path, tmp_path: Pa
     assert subjects == ["my-smile"] * 45 + ["my-smile-2"] * 45
 
 
-def test_a_terminal_shows_progress_and_a_table_that_fits(smile: Path) -> None:
-    ended = run_in_terminal("replay", smile.parent, columns=80)
+def test_a_terminal_shows_progress_and_a_table_that_fits(smile: Path, tmp_path: Path) -> None:
+    name = "a-recording-with-a-long-name-of-its-own"
+    (tmp_path / f"{name}.mp4").symlink_to(smile)
+
+    ended = run_in_terminal("replay", tmp_path, columns=80)
 
     assert ended.code == 0
     assert "45/45" in ended.out
-    rows = [line.strip() for line in ended.out.splitlines() if line.startswith(("stream", "smile  "))]
-    assert len(rows) == 2
-    assert "happy" in rows[1]
-    assert "…" not in "".join(rows)
-    assert len(ended.out.splitlines()[-1]) <= 80
+    titles, row = (line.rstrip() for line in ended.out.splitlines()[-2:])
+    assert re.fullmatch(r"stream +frames +with face +faces/frame +fps +emotions", titles)
+    assert re.fullmatch(rf"{name[:20]}[\w-]*… +45 +\d+\.\d% +\d\.\d\d +\d+\.\d +happy \d+%", row)
+    assert max(len(titles), len(row)) <= 80
 
 
 def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
