@@ -62,7 +62,7 @@ def print_report(results: list[Result], console: Console) -> None:
         console.print(f"no face: {', '.join(empty)}")
     videos = [result for result in done if not is_picture(result.source)]
     if videos:
-        console.print(_summary_table(videos))
+        console.print(_summary_table(videos, shown=3 if console.width >= 100 else 1))
 
 
 def is_picture(source: str) -> bool:
@@ -70,16 +70,17 @@ def is_picture(source: str) -> bool:
     return Path(source).suffix.lower() in PICTURES
 
 
-def _summary_table(results: list[Result]) -> Table:
+def _summary_table(results: list[Result], shown: int) -> Table:
+    """A line for each video, with the `shown` most frequent emotions."""
     drops = any(result.dropped for result in results)
     table = Table(box=None, pad_edge=False)
     table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=24)
     for title in ("frames", *(["dropped"] if drops else []), "with face", "faces/frame", "fps"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("emotions", no_wrap=True, overflow="ellipsis", min_width=18)
+    table.add_column("emotions")
     for r in results:
         analyzed = max(r.read - r.dropped, 1)
-        emotions = ", ".join(f"{name} {count / r.faces:.0%}" for name, count in r.emotions.most_common(3))
+        emotions = ", ".join(f"{name} {count / r.faces:.0%}" for name, count in r.emotions.most_common(shown))
         table.add_row(r.name, str(r.read), *([str(r.dropped)] if drops else []), f"{r.with_face / analyzed:.1%}",
                       f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", emotions)
     return table
