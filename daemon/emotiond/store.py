@@ -1,9 +1,12 @@
 """Connections to Redis or Valkey: from a URL, or to a Valkey started here; and what their errors mean."""
 
 import contextlib
+import ctypes
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator
@@ -21,6 +24,7 @@ from emotiond.redact import redact
 
 TIMEOUT_SECONDS = 2.0
 _START_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BY_PREFIX = {
     "OOM": "oom", "READONLY": "readonly", "NOREPLICAS": "noreplicas", "LOADING": "loading", "MOVED": "moved",
     "NOPERM": "noperm", "NOAUTH": "auth", "WRONGPASS": "auth", "MASTERDOWN": "readonly",
@@ -84,7 +88,8 @@ def embedded_valkey() -> Generator[str]:
         process = subprocess.Popen(
             [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no",
              "--dir", str(folder)],
-            stdout=log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+            stdout=log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None)
     try:
         url = f"redis://127.0.0.1:{port}/0"
         _await(connect(RedisConfig(), url), process, log_path)
@@ -96,6 +101,11 @@ def embedded_valkey() -> Generator[str]:
         process.kill()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """Has the kernel end this process when its parent is gone, however that ended; no other thread runs yet."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await(client: redis.Redis, process: subprocess.Popen[bytes], log_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_frames_read_are_analysed_dropped_or_in_flight_at_any_moment_and_after_a
     scrapes = [Scrape(page) for page in pages]
     for scrape in scrapes:
         scrape.assert_frames_add_up()
+        assert all(scrape("frames_in_flight", stream=stream) <= 64 for stream in daemon.names)      # bounded
     final = scrapes[-1]
     assert final("frames_dropped_total", stream="patient") == final(
         "frames_dropped_total", stream="patient", reason="shutdown")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.commands import call, program, run_in_terminal, table_rows
 from tests.support.events import Entry
-from tests.support.pictures import face_frames, numbered_frames, smiling_face
+from tests.support.pictures import face_frames, numbered_frames, smiling_face, write_photo
 from tests.support.videos import write_repeated, write_video
 from tests.support.waiting import free_port, poll
 
@@ -101,8 +101,7 @@ def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    cv2.imwrite(str(tmp_path / "photo.jpg"), cv2.cvtColor(smiling_face(), cv2.COLOR_RGB2BGR))
-    return tmp_path / "photo.jpg"
+    return write_photo(tmp_path / "photo.jpg", smiling_face())
 
 
 def test_a_picture_prints_its_face_with_emotion_and_probabilities(photo: Path) -> None:

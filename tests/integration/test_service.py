@@ -1,9 +1,6 @@
 """`emotiond run` as an operator sees it: its pages, its metrics in a real Prometheus, its exit codes."""
 
 import json
-import os
-import re
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from math import prod
@@ -11,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.commands import run
 from tests.support.daemon import Daemon, endless, write_config
-from tests.support.events import Entry, assert_whole, parse_entry, read_entries, read_status
+from tests.support.events import assert_whole, read_entries, read_status
 from tests.support.pictures import face_frames
 from tests.support.prometheus_server import PrometheusServer, check_metrics
 from tests.support.redis_server import RedisServer
 from tests.support.videos import write_video
-from tests.support.waiting import free_port, listens, poll
+from tests.support.waiting import free_port, poll
 
 FPS = 10
 PATTERN = {"source": "lavfi:testsrc2=size=320x240:rate=10,realtime"}
@@ -248,48 +244,6 @@ def test_a_taken_port_is_one_sentence_and_exit_69(tmp_path: Path) -> None:
     assert len(ended.lines) == 1
     assert "http.listen" in ended.err
     assert str(port) in ended.err
-
-
-def test_an_embedded_server_is_said_loudly_and_gets_everything_before_ctrl_c_ends_both(
-    tmp_path: Path, clip: Path
-) -> None:
-    with Daemon(tmp_path, {"door": endless(clip, FPS)}, "embedded", own_group=True) as daemon:
-        daemon.wait_until_ready()
-        said = daemon.log_entries("embedded")
-        url = re.search(r"redis://127\.0\.0\.1:\d+/0", str(said))
-        assert url, said
-        with redis.Redis.from_url(url[0], socket_timeout=30) as client:
-            poll(lambda: len(read_entries(client, "door")) > FPS, 30, daemon.output)
-            read_to_the_end = reader(client)
-            os.killpg(daemon.child.pid, signal.SIGINT)      # as a terminal does: to everybody in the group
-            entries = read_to_the_end()
-        assert daemon.wait() == 0
-
-    assert said[0]["level"] == "warning"
-    assert "end" in said[0]["message"]      # that its data do
-    assert_whole(entries)
-    assert len(entries) == daemon.log_entries("stopped")[0]["frames_analyzed"]
-    assert not listens(int(url[0].split(":")[2].split("/")[0]))
-
-
-def reader(client: redis.Redis) -> Callable[[], list[Entry]]:
-    """Begins to read a stream; what it returns reads on until the server is gone, and returns everything."""
-    entries: list[Entry] = []
-
-    def read() -> None:
-        last = f"{entries[-1].id[0]}-{entries[-1].id[1]}" if entries else "0"
-        reply: Any = client.xread({"emotions:door": last}, block=5000)
-        entries.extend(parse_entry(entry_id, fields) for _, found in reply for entry_id, fields in found)
-
-    def read_to_the_end() -> list[Entry]:
-        while True:
-            try:
-                read()
-            except redis.ConnectionError:
-                return entries
-
-    read()
-    return read_to_the_end
 
 
 def test_a_heartbeat_tells_that_a_silent_daemon_lives(daemon: Daemon, server: RedisServer) -> None:

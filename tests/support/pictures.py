@@ -1,5 +1,6 @@
 """Pictures for test videos: numbered ones that can be read back, and ones with a face at a known place."""
 
+import struct
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,15 @@ def paste(canvas: Picture, face: Picture, place: Place) -> None:
     y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
     if y0 < y1 and x0 < x1:
         canvas[y0:y1, x0:x1] = scaled[y0 - top:y1 - top, x0 - left:x1 - left]
+
+
+def write_photo(path: Path, picture: Picture, orientation: int = 1) -> Path:
+    """Writes an RGB picture as JPEG with this EXIF orientation (1 to 8) and returns `path`."""
+    content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + tag + struct.pack("<I", 0)
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    return path
 
 
 def face_frames(

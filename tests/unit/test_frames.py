@@ -2,8 +2,6 @@
 
 import random
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from emotiond.frames import FILE_DEPTH, LIVE_DEPTH, STALE_SECONDS, Drop, FrameBuffers, FrameCounts, FrameLedger, Ticket
 from tests.support.frames import make_frame
+from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
 LONG_S = 30.0      # for what takes no time on a quiet machine
@@ -45,17 +44,6 @@ class Floor:
         return self.ledger.snapshot()[stream]
 
 
-@contextmanager
-def running(*threads: threading.Thread) -> Generator[None]:
-    """Starts threads and waits for their end."""
-    for thread in threads:
-        thread.start()
-    yield
-    for thread in threads:
-        thread.join(LONG_S)
-        assert not thread.is_alive(), f"{thread.name} hangs"
-
-
 def assert_adds_up(counts: FrameCounts) -> None:
     assert counts.read == counts.analyzed + sum(counts.dropped.values()) + counts.in_flight
     assert min(counts.analyzed, counts.in_flight, *counts.dropped.values()) >= 0
@@ -77,16 +65,16 @@ def test_a_full_live_buffer_drops_its_oldest_frame() -> None:
 
 def test_a_reader_of_a_file_waits_for_room_and_loses_nothing() -> None:
     floor = Floor(files=("a",))
-    reader = threading.Thread(target=lambda: [floor.put("a", index) for index in range(20)], name="reader")
     taken: list[int] = []
+    reader = spawn(lambda: [floor.put("a", index) for index in range(20)])
 
-    with running(reader):
-        while len(taken) < 20:
-            full = min(FILE_DEPTH, 20 - len(taken))
-            poll(lambda full=full: floor.buffers.depths()["a"][0] == full, LONG_S, "the buffer is not filled again")
-            assert floor.counts("a").read <= len(taken) + FILE_DEPTH + 1
-            taken += [ticket.frame.index for ticket in floor.buffers.take(1)]
+    while len(taken) < 20:
+        full = min(FILE_DEPTH, 20 - len(taken))
+        poll(lambda full=full: floor.buffers.depths()["a"][0] == full, LONG_S, "the buffer is not filled again")
+        assert floor.counts("a").read <= len(taken) + FILE_DEPTH + 1
+        taken += [ticket.frame.index for ticket in floor.buffers.take(1)]
 
+    join([reader])
     assert taken == list(range(20))
     assert sum(floor.counts("a").dropped.values()) == 0
 
@@ -114,11 +102,11 @@ def test_a_files_frame_may_wait_as_long_as_it_takes() -> None:
 def test_take_waits_for_a_frame() -> None:
     floor = Floor(live=("a",))
     taken: list[str] = []
-    worker = threading.Thread(target=lambda: taken.extend(names(floor.buffers.take(5))), name="worker")
+    worker = spawn(lambda: taken.extend(names(floor.buffers.take(5))))
 
-    with running(worker):
-        floor.put("a", 0)
+    floor.put("a", 0)
 
+    join([worker])
     assert taken == ["a0"]
 
 
@@ -173,12 +161,12 @@ def test_closing_frees_a_waiting_reader_and_counts_its_frame(drain: bool) -> Non
     for index in range(FILE_DEPTH):
         floor.put("a", index)
     accepted: list[bool] = []
-    reader = threading.Thread(target=lambda: accepted.append(floor.put("a", FILE_DEPTH)), name="reader")
+    reader = spawn(lambda: accepted.append(floor.put("a", FILE_DEPTH)))
+    poll(lambda: floor.counts("a").read == FILE_DEPTH + 1, LONG_S, "the reader did not come")
 
-    with running(reader):
-        poll(lambda: floor.counts("a").read == FILE_DEPTH + 1, LONG_S, "the reader did not come")
-        floor.buffers.close(drain)
+    floor.buffers.close(drain)
 
+    join([reader])
     assert accepted == [False]
     assert floor.counts("a").dropped[Drop.SHUTDOWN] == (1 if drain else 1 + FILE_DEPTH)
     assert floor.counts("a").in_flight == (FILE_DEPTH if drain else 0)
@@ -189,11 +177,11 @@ def test_closing_frees_a_waiting_reader_and_counts_its_frame(drain: bool) -> Non
 def test_closing_frees_waiting_workers() -> None:
     floor = Floor(live=("a",))
     taken: list[list[Ticket]] = []
-    workers = [threading.Thread(target=lambda: taken.append(floor.buffers.take(1))) for _ in range(3)]
+    workers = [spawn(lambda: taken.append(floor.buffers.take(1))) for _ in range(3)]
 
-    with running(*workers):
-        floor.buffers.close(drain=True)
+    floor.buffers.close(drain=True)
 
+    join(workers)
     assert taken == [[], [], []]
 
 
@@ -250,17 +238,17 @@ def test_the_ledger_adds_up_at_every_moment_of_many_threads_work(drain: bool) ->
                 assert_adds_up(counts)
             watched[0] += 1
 
-    readers = [threading.Thread(target=read, args=(stream,), name=f"reader-{stream}") for stream in live + files]
-    workers = [threading.Thread(target=work, args=(seed,), name=f"worker-{seed}") for seed in range(4)]
-    watcher = threading.Thread(target=watch, name="watcher")
-    with running(watcher):
-        with running(*workers):
-            with running(*readers):
-                if not drain:
-                    poll(lambda: floor.counts("c").read > 500, LONG_S, "nothing is read")
-                    floor.buffers.close(drain)
-            floor.buffers.close(drain)
-        stopped.set()
+    watcher = spawn(watch, name="watcher")
+    workers = [spawn(work, seed, name=f"worker-{seed}") for seed in range(4)]
+    readers = [spawn(read, stream, name=f"reader-{stream}") for stream in live + files]
+    if not drain:
+        poll(lambda: floor.counts("c").read > 500, LONG_S, "nothing is read")
+        floor.buffers.close(drain)
+    join(readers)
+    floor.buffers.close(drain)
+    join(workers)
+    stopped.set()
+    join([watcher])
 
     for stream in live + files:
         counts = floor.counts(stream)

@@ -129,6 +129,13 @@ def test_a_percent_encoded_password_is_known_decoded_and_encoded() -> None:
     assert redact.redact("p%40ss%2Fw or p@ss/w") == "*** or ***"
 
 
+def test_a_secret_that_begins_another_one_leaves_nothing_of_it() -> None:
+    for secret in ("hunter2", "hunter2-quark", "the hunter2-quark"):
+        protect(secret)
+
+    assert redact.redact("hunter2, hunter2-quark, the hunter2-quark") == "***, ***, ***"
+
+
 @pytest.mark.parametrize(("text", "shown"), [
     ("rtsp://admin:p@ss/w#rd@cam/ch1", "rtsp://***@cam/ch1"),
     ("rtsp://admin@cam/ch1", "rtsp://***@cam/ch1"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emotiond.events import format_id
 from emotiond.spool import MemorySpool
+from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
 LONG_S = 30.0
@@ -137,15 +138,13 @@ def test_a_files_reader_waits_until_there_is_room() -> None:
     place = Place("file", events=2)
     for _ in range(2):
         place.put("file", live=False)
-    reader = threading.Thread(target=place.spool.wait_for_room, args=(never,))
+    reader = spawn(place.spool.wait_for_room, never)
 
-    reader.start()
     reader.join(0.3)
     assert reader.is_alive()
     place.spool.acknowledge("file", place.spool.pending(1)["file"][0].id)
 
-    reader.join(LONG_S)
-    assert not reader.is_alive()
+    join([reader])
 
 
 def test_a_files_reader_waits_only_in_a_full_spool_and_can_be_stopped() -> None:
@@ -153,13 +152,11 @@ def test_a_files_reader_waits_only_in_a_full_spool_and_can_be_stopped() -> None:
     place.put("file", live=False)
     place.spool.wait_for_room(never)
     place.put("file", live=False)
-    reader = threading.Thread(target=place.spool.wait_for_room, args=(stopped.is_set,))
-    reader.start()
+    reader = spawn(place.spool.wait_for_room, stopped.is_set)
 
     stopped.set()
 
-    reader.join(LONG_S)
-    assert not reader.is_alive()
+    join([reader])
 
 
 @given(st.lists(st.tuples(
@@ -232,6 +229,7 @@ def test_all_ids_are_above_another_writers_and_in_order(steps: list[int], other:
         place.put("a", captured_us=at, live=False)
 
     place.spool.rise_above("a", other)
+    place.put("a", captured_us=at, live=False)
 
     ids = [entry.id for entry in place.spool.pending(100)["a"]]
     assert ids == sorted(set(ids))
@@ -243,13 +241,12 @@ def test_draining_waits_for_the_publisher() -> None:
     for _ in range(3):
         place.put("a")
     left: list[int] = []
-    drainer = threading.Thread(target=lambda: left.append(place.spool.drain(time.monotonic() + LONG_S)))
-    drainer.start()
+    drainer = spawn(lambda: left.append(place.spool.drain(time.monotonic() + LONG_S)))
 
     while entries := place.spool.pending(1).get("a"):
         place.spool.acknowledge("a", entries[0].id)
 
-    drainer.join(LONG_S)
+    join([drainer])
     assert left == [0]
 
 
@@ -270,8 +267,7 @@ def test_the_publisher_is_woken(wakes: str) -> None:
         place.spool.wait(LONG_S)
         woken.set()
 
-    publisher = threading.Thread(target=publish)
-    publisher.start()
+    publisher = spawn(publish)
 
     def poke() -> bool:
         if wakes == "an event":
@@ -281,7 +277,7 @@ def test_the_publisher_is_woken(wakes: str) -> None:
         return woken.is_set()
 
     poll(poke, LONG_S / 2, "the publisher sleeps on")
-    publisher.join(LONG_S)
+    join([publisher])
 
 
 def test_many_threads_lose_nothing() -> None:
@@ -301,15 +297,10 @@ def test_many_threads_lose_nothing() -> None:
             for stream, entries in place.spool.pending(10).items():
                 sent[stream] += len(place.spool.acknowledge(stream, entries[-1].id))
 
-    readers = [threading.Thread(target=read, args=args) for args in (("camera", True), ("file", False))]
-    publisher = threading.Thread(target=publish)
-    for thread in (*readers, publisher):
-        thread.start()
-    for thread in readers:
-        thread.join(LONG_S)
+    publisher = spawn(publish)
+    join([spawn(read, "camera", True), spawn(read, "file", False)])
     done.set()
-    publisher.join(LONG_S)
+    join([publisher])
 
-    assert not publisher.is_alive()
     assert sent["file"] == 2000
     assert sent["camera"] + place.dropped["camera"] == 2000

@@ -15,6 +15,7 @@ from emotiond.frames import Drop, Frame
 from emotiond.timeline import MOST_WAITING
 from emotionnet.weights import LABELS
 from tests.support.frames import FACE, HAPPY, NEUTRAL, Stage, certain
+from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
 LONG_S = 30.0
@@ -53,12 +54,7 @@ def test_events_leave_in_order_from_many_threads(workers: int) -> None:
             threading.Event().wait(chance.choice((0, 0, 0, 0.0005)))
             stage.deliver(number, failed=number % 7 == 3)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG_S)
-        assert not thread.is_alive()
+    join([spawn(work, seed) for seed in range(workers)], 60)
 
     assert stage.frames == [number for number in range(1000) if number % 7 != 3]
     counts = stage.ledger.snapshot()["lobby"]
@@ -117,32 +113,30 @@ def test_the_same_analyses_make_the_same_bytes_in_any_order() -> None:
 
 
 def test_while_a_slow_emit_goes_on_a_few_may_wait_and_then_the_workers_wait_too() -> None:
-    slow, entered = threading.Event(), threading.Event()
+    allowed, entered = threading.Semaphore(0), threading.Event()
     emitted: list[int] = []
 
     def emit(event: FrameEvent, frame: Frame) -> None:
         entered.set()
-        slow.wait(LONG_S)
+        assert allowed.acquire(timeout=LONG_S)
         emitted.append(frame.index)
 
     stage = Stage(emit=emit)
-    first = threading.Thread(target=stage.deliver, args=(0,))
-    first.start()
+    first = spawn(stage.deliver, 0)
     assert entered.wait(LONG_S)
     for number in range(1, MOST_WAITING):      # return at once, though nobody emits them yet
         stage.deliver(number)
-    late = [threading.Thread(target=stage.deliver, args=(number,)) for number in range(MOST_WAITING, MOST_WAITING + 20)]
-    for thread in late:
-        thread.start()
+    late = [spawn(stage.deliver, number) for number in range(MOST_WAITING, MOST_WAITING + 20)]
     poll(lambda: stage.ledger.snapshot()["lobby"].read == MOST_WAITING + 20, LONG_S, "not all have come")
     late[0].join(0.2)
     assert all(thread.is_alive() for thread in late)
 
-    slow.set()
+    allowed.release(MOST_WAITING)      # as many go as wait too many, and some more
 
-    for thread in (first, *late):
-        thread.join(LONG_S)
-        assert not thread.is_alive()
+    poll(lambda: not any(thread.is_alive() for thread in late), LONG_S, "the others wait though few are waiting now")
+    assert first.is_alive()
+    allowed.release(20)
+    join([first])
     assert emitted == list(range(MOST_WAITING + 20))
     assert stage.ledger.snapshot()["lobby"].in_flight == 0
 
@@ -167,19 +161,14 @@ def test_an_emit_that_fails_ends_the_one_that_called_it_and_blocks_nobody() -> N
             failures.append(error)
 
     last = MOST_WAITING + 4
-    threads = [threading.Thread(target=deliver_first)]
-    threads[0].start()
+    threads = [spawn(deliver_first)]
     assert entered.wait(LONG_S)
-    threads += [threading.Thread(target=stage.deliver, args=(number,)) for number in range(1, last)]
-    for thread in threads[1:]:
-        thread.start()
+    threads += [spawn(stage.deliver, number) for number in range(1, last)]
     poll(lambda: stage.ledger.snapshot()["lobby"].read == last, LONG_S, "not all have come")
 
     go_on.set()
 
-    for thread in threads:
-        thread.join(LONG_S)
-        assert not thread.is_alive()
+    join(threads)
     stage.deliver(last)
     assert [str(error) for error in failures] == ["disk full"]
     assert emitted == list(range(1, last + 1))
