@@ -25,10 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = build_parser()
-    args = parser.parse_args(arguments)
     try:
-        code = _run(parser, args)
+        code = _run(arguments)
         sys.stdout.flush()
         return code
     except CommandError as error:
@@ -42,7 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = build_parser()
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit:  # argparse has printed its help
+        sys.stdout.flush()
+        raise
     if args.version:
         return _print_versions()
     if args.command is None:

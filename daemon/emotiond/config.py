@@ -175,6 +175,19 @@ class Config(BaseSettings):
         return _ScalarEnvironment(settings_cls), init_settings
 
 
+class PlainConfig(Config):
+    """The configuration that a command line makes: the environment has no say in it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given."""
+        return (init_settings,)
+
+
 class _ScalarEnvironment(EnvSettingsSource):
     """Only the variables that name a single value: streams, lists and whole sections come from the file."""
 

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from emotiond.config import ENV_PREFIX, Config, StreamConfig, read_secret
-from emotiond.errors import ConfigError
+from emotiond.config import ENV_PREFIX, Config, PlainConfig, StreamConfig, read_secret
+from emotiond.errors import ConfigError, UsageError
 from emotiond.redact import redact
 
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -66,13 +66,31 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def make_config(content: dict[str, Any]) -> Config:
-    """Validates values that come from the command line; faults as in `load_config`, without lines."""
+def make_config(content: dict[str, Any], environment: bool = False) -> Config:
+    """Validates values that come from the command line; faults as in `load_config`, without lines.
+
+    Args:
+        content: as in the file.
+        environment: whether EMOTIOND_* variables go before it, as they do before a file.
+    """
     try:
-        return Config(**content)
+        return (Config if environment else PlainConfig)(**content)
     except ValidationError as error:
         raise ConfigError("\n".join(
             redact(f"{fault.key}: {fault.text}") for fault in _explain_all(error, None))) from None
+
+
+def make_stream_config(content: dict[str, Any]) -> StreamConfig:
+    """Validates a source that comes from the command line.
+
+    Raises:
+        UsageError: one sentence about the source.
+    """
+    try:
+        return StreamConfig(**content)
+    except ValidationError as error:
+        faults = _explain_all(error, None)
+        raise UsageError(redact(f"{content['source']}: {'; '.join(fault.text for fault in faults)}")) from None
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
@@ -212,6 +230,8 @@ def _check_keys(node: yaml.Node, seen: set[int], prefix: str = "") -> Iterator[_
         if isinstance(node, yaml.MappingNode):
             if name in names:
                 yield _Fault(key.start_mark.line + 1, full, "stands twice; remove one")
+            if not prefix and name.startswith("_"):  # pydantic-settings would take it for an option of its own
+                yield _Fault(key.start_mark.line + 1, full, "is no key of the configuration; remove it")
             if key.tag not in _TEXT_KEYS:
                 yield _Fault(key.start_mark.line + 1, full, "is not text in YAML; put the key in quotes")
             names.add(name)

@@ -1,7 +1,7 @@
 """Types of the configuration's values; each fault is a sentence with its mend and without the value."""
 
+import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
@@ -67,7 +67,7 @@ def _check_source(source: str) -> str:
     scheme, separator, rest = source.partition(":")
     if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):
         known = scheme.lower() in STREAM_SCHEMES and bool(rest.removeprefix("//"))
-        if not known and not Path(source).exists():
+        if not known and not os.path.exists(source):
             raise ValueError("is no source; use rtsp://, rtsps://, http://, https://, lavfi:, a file or /dev/video0")
         if known and scheme.lower() != "lavfi":
             _check_url(source, rest)

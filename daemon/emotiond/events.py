@@ -155,3 +155,8 @@ def parse_id(text: bytes | str) -> tuple[int, int]:
     """Parses `<ms>-<n>`."""
     ms, _, n = (text.decode() if isinstance(text, bytes) else text).partition("-")
     return int(ms), int(n)
+
+
+if __name__ == "__main__":  # docs/events.schema.json
+    import json
+    print(json.dumps(json_schema(), indent=2))

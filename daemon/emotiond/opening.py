@@ -4,6 +4,8 @@ Timeouts are always set: without them FFmpeg waits for ever on a silent server. 
 limited to the source's own kind, so that a playlist cannot make it open something else.
 """
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Literal
@@ -78,7 +80,7 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
     options = {"protocol_whitelist": _PROTOCOLS[kind]}
     if kind == "file":
         path = Path(source)
-        if path.exists() and not path.is_file():  # FFmpeg would wait for ever for the writer of a named pipe
+        if os.path.exists(path) and not os.path.isfile(path):  # FFmpeg would wait for a named pipe's writer for ever
             raise OpenError("protocol", f"{source} is no file; give a video or a picture")
         _check_head(path)
         return f"file:{source}", None, options
@@ -150,6 +152,8 @@ def _classify(error: Exception, kind: str, seconds: float) -> tuple[Outcome, str
         case PermissionError() if kind == "file":
             return "protocol", "let the daemon's user read it, and give no playlist but the videos that it names"
         case av.error.InvalidDataError() if kind == "file":
-            return "protocol", "give a video or a picture"
+            return "protocol", "give a video or a picture that is whole"
+        case FFmpegError() if error.errno == errno.EIO and kind not in ("file", "device", "lavfi"):
+            return "refused", "check that the host's name is right and can be resolved"  # FFmpeg's word for that
         case _:
             return "protocol", "check the source"

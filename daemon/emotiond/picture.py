@@ -1,5 +1,6 @@
 """A decoded picture, and the two views of it that the networks need: small BGR planes and full-size luma."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -17,6 +18,7 @@ WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
 _LUMA_FIRST = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv440p", "yuvj", "nv12", "nv21", "nv16", "gray")
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _SCALERS_KEPT = 32
+TALLEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,14 @@ class Picture:
     def detector_view(
         self, scalers: "Scalers", width: int, region: Rectangle = WHOLE, masks: tuple[Rectangle, ...] = ()
     ) -> DetectorView:
-        """Scales `region` down to `width` pixels (never up) and blackens `masks`."""
+        """Scales `region` down to `width` pixels (never up) and blackens `masks`.
+
+        A region more than TALLEST times as high as wide becomes narrower, so that no picture costs without limit.
+        """
         left, top, right, bottom = region
-        factor = min(1.0, width / ((right - left) * self.width))
+        region_width, region_height = (right - left) * self.width, (bottom - top) * self.height
+        most = math.sqrt(TALLEST * width * width / (region_width * region_height))
+        factor = min(1.0, width / region_width, most)
         sizes = [max(round(side * factor), 32) for side in self._upright]
         planes = self._turn(scalers.scale(self._frame, (sizes[0], sizes[1]), "gbrp"))
         _, h, w = planes.shape

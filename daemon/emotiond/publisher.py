@@ -26,7 +26,9 @@ STATUS_KEPT = 10_000      # entries of the status key, about
 STATUS_WAITING = 1_000    # status events held while Redis is away; the oldest go first
 TRIM_SECONDS = 30.0
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
-HOLD_SECONDS = 5.0
+HOLD_SECONDS = 5.0       # between tries of a key that alone refuses writing
+HELD_TICK = 0.05         # how often others are looked at meanwhile
+STATUS = "status"
 SCRIPT = files("emotiond").joinpath("append.lua").read_text(encoding="utf-8")
 _ASK_ONLY = ""
 
@@ -49,9 +51,9 @@ class Publisher:
         self._spool, self._metrics, self._instance = spool, metrics, instance
         self._sha: str | None = None
         self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
-        self._sent: dict[str, tuple[int, int]] = {}            # stream -> highest id tried and not yet answered
+        self._unanswered: dict[str, tuple[int, int]] = {}      # stream -> highest id sent without an answer
         self._held: dict[str, float] = {}                      # stream whose key refuses writing -> next try
-        self._status: deque[dict[str, bytes]] = deque(maxlen=STATUS_WAITING)
+        self._status: deque[tuple[int, dict[str, bytes]]] = deque(maxlen=STATUS_WAITING)
         self._status_count = 0
         self._status_lock = threading.Lock()
         self._stop = threading.Event()
@@ -61,8 +63,8 @@ class Publisher:
         """Hands over an event for the status key; never waits."""
         with self._status_lock:
             self._status_count += 1
-            self._status.append(
-                status_fields(kind, event, self._status_count, time.time_ns() // 1000, self._instance))
+            fields = status_fields(kind, event, self._status_count, time.time_ns() // 1000, self._instance)
+            self._status.append((self._status_count, fields))
         self._spool.wake()
 
     def run(self) -> None:
@@ -72,7 +74,7 @@ class Publisher:
             try:
                 if not self.connected:
                     self._client.ping()
-                busy = self._round()
+                sent = self._round()
             except (errors.RedisError, OSError) as error:
                 self._note_failure(error)
                 self._stop.wait(retry)
@@ -80,14 +82,16 @@ class Publisher:
                 continue
             self._note_success()
             retry = RETRY_FIRST
-            if not busy and not self._status:
-                self._spool.wait(1.0 if not self._held else 0.1)
+            if not sent and self._held:
+                self._stop.wait(HELD_TICK)
+            elif not sent:
+                self._spool.wait(1.0)
         self._client.close()
 
     def drain(self, deadline: float) -> int:
         """Waits until everything is out or monotonic time `deadline` has come; returns how many events are left."""
         left = self._spool.drain(deadline)
-        while self._status and time.monotonic() < deadline:
+        while self._status and STATUS not in self._held and time.monotonic() < deadline:
             time.sleep(0.01)
         return left
 
@@ -105,7 +109,7 @@ class Publisher:
         pending = {stream: entries for stream, entries in self._spool.pending(BATCH).items()
                    if self._held.get(stream, now) <= now}
         with self._status_lock:
-            status = list(self._status)
+            status = list(self._status) if self._held.get(STATUS, now) <= now else []
         if not pending and not status:
             self._trim_by_age()
             return False
@@ -115,29 +119,40 @@ class Publisher:
         pipe = self._client.pipeline(transaction=False)
         for stream, entries in pending.items():
             pipe.evalsha(self._sha or "", 1, self._key(stream), *self._arguments(stream, entries))
-        for fields in status:
-            pipe.xadd(self._key("status"), fields, maxlen=STATUS_KEPT, approximate=True)  # pyright: ignore[reportArgumentType]
-        replies = pipe.execute(raise_on_error=False)
+        for _, fields in status:
+            pipe.xadd(self._key(STATUS), fields, maxlen=STATUS_KEPT, approximate=True)  # pyright: ignore[reportArgumentType]
+        try:
+            replies = pipe.execute(raise_on_error=False)
+        except (errors.RedisError, OSError):
+            for stream, entries in pending.items():
+                self._note_unanswered(stream, entries)
+            raise
         failure: Exception | None = None
         for (stream, entries), reply in zip(pending.items(), replies, strict=False):
             if isinstance(reply, errors.NoScriptError):
                 self._sha = None
-            elif isinstance(reply, Exception):
+            elif isinstance(reply, Exception):  # it may have been written in part
+                self._note_unanswered(stream, entries)
                 failure = self._hold(stream, reply) or failure
             else:
                 self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
-        for reply in replies[len(pending):]:
+        for (number, _), reply in zip(status, replies[len(pending):], strict=False):
             if isinstance(reply, Exception):
-                failure = reply
-            else:
-                with self._status_lock:
-                    if self._status and self._status[0] in status:
-                        self._status.popleft()
+                failure = self._hold(STATUS, reply) or failure
+                break
+            self._held.pop(STATUS, None)
+            with self._status_lock:
+                while self._status and self._status[0][0] <= number:
+                    self._status.popleft()
         self._metrics.stage["publish"].observe(time.monotonic() - begin)
         self._trim_by_age()
         if failure:
             raise failure
         return True
+
+    def _note_unanswered(self, stream: str, entries: list[Entry]) -> None:
+        if stream in self._known:  # else it was a question, which writes nothing
+            self._unanswered[stream] = max(entries[-1].id, self._unanswered.get(stream, (0, 0)))
 
     def _hold(self, stream: str, error: Exception) -> Exception | None:
         """Leaves a stream whose key alone is at fault aside for a while; returns an error that concerns all."""
@@ -155,7 +170,6 @@ class Publisher:
         width = 2 * len(entries[0].fields)
         if known == _ASK_ONLY:
             return [known, 0, width]
-        self._sent[stream] = max(entries[-1].id, self._sent.get(stream, (0, 0)))
         arguments: list[Any] = [known, self._config.maxlen or 0, width]
         for entry in entries:
             arguments.append(format_id(entry.id))
@@ -165,6 +179,7 @@ class Publisher:
 
     def _take_reply(self, stream: str, entries: list[Entry], outcome: int, last: str) -> None:
         known, last_id = self._known.get(stream), parse_id(last)
+        ours = last_id <= self._unanswered.pop(stream, (0, 0)) and any(entry.id == last_id for entry in entries)
         self._known[stream] = last
         if outcome:
             if outcome == 2:
@@ -172,7 +187,6 @@ class Publisher:
             self._acknowledge(stream, last_id)
             self._held.pop(stream, None)
             return
-        ours = last_id <= self._sent.get(stream, (0, 0)) and any(entry.id == last_id for entry in entries)
         if known is not None and ours:
             log.info("a reply had been lost; its entries are there", extra={"stream": stream})
             self._metrics.resent.labels("lost_reply").inc(len(self._acknowledge(stream, last_id)))

@@ -19,7 +19,7 @@ from emotiond.redact import redact
 from emotiond.spool import MemorySpool
 from emotiond.store import connect
 from emotiond.stream import Playback
-from emotiond.web import WebServer
+from emotiond.web import WebServer, join_address
 
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
@@ -106,10 +106,9 @@ class Service:
         self._crew.start("publisher", self.publisher.run)
         for name in self.pipeline.readers:
             self.pipeline.read(name)
-        host = self._config.http.address[0] or "0.0.0.0"
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
-            "http": f"http://{host}:{self.web.port}"})
+            "http": f"http://{join_address(self._config.http.address[0], self.web.port)}"})
 
     def _main_loop(self) -> None:
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
@@ -192,8 +191,8 @@ class Service:
 
 @contextlib.contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
-    """Installs the handler for SIGTERM and SIGINT and puts the old ones back."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Installs the handler for SIGTERM, SIGINT and SIGHUP and puts the old ones back."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:

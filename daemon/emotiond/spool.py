@@ -53,6 +53,7 @@ class MemorySpool:
         self._changed = threading.Condition()
         self._queues: dict[str, _Queue] = {}
         self._bytes = 0
+        self._woken = False
 
     def add_stream(self, stream: str) -> None:
         """Makes room for a stream."""
@@ -125,12 +126,14 @@ class MemorySpool:
     def wait(self, seconds: float) -> None:
         """Waits until there may be something to send, at most so long."""
         with self._changed:
-            if not any(queue.entries for queue in self._queues.values()):
+            if not self._woken and not any(queue.entries for queue in self._queues.values()):
                 self._changed.wait(seconds)
+            self._woken = False
 
     def wake(self) -> None:
-        """Ends a `wait`."""
+        """Ends a `wait`, also one that begins later."""
         with self._changed:
+            self._woken = True
             self._changed.notify_all()
 
     def figures(self) -> tuple[int, int, float]:

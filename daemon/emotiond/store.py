@@ -45,11 +45,15 @@ def connect(config: RedisConfig, url: str) -> redis.Redis:
         config: user name and password file, where given.
         url: redis://, rediss:// or unix:// URL.
     """
-    password = {"password": read_secret(config.password_file)} if config.password_file else {}
-    username = {"username": config.username} if config.username else {}
-    return redis.Redis.from_url(
+    client = redis.Redis.from_url(
         url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0),
-        health_check_interval=0, protocol=2, client_name="emotiond", **username, **password)
+        health_check_interval=0, protocol=2, client_name="emotiond")
+    options = client.connection_pool.connection_kwargs  # what the URL says goes before arguments of from_url
+    if config.username:
+        options["username"] = config.username
+    if config.password_file:
+        options["password"] = read_secret(config.password_file)
+    return client
 
 
 def error_kind(error: Exception) -> str:

@@ -20,6 +20,8 @@ from emotiond.source import Decoded, EndedError, Source, SourceCounts
 
 BACKOFF_FIRST, BACKOFF_FACTOR, BACKOFF_MOST = 1.0, 1.5, 60.0
 REFUSED_SECONDS = 30.0  # a wrong password or path does not mend itself soon, and cameras lock accounts
+LONGEST_PAUSE = 10.0    # seconds between two frames of a file that is played at a pace
+LAST_US = 253_402_300_799_999_999  # the end of the year 9999, the last that RFC 3339 can write
 _FALLBACK_RATE = 25.0   # frames a second of a file that does not say
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class StreamReader:
         self.state, self.error, self.failed = State.CONNECTING, None, False
         self.decode_errors = 0
         self.source: Source | None = None
+        self._opened = False
         self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
         self._publish_status, self._wait_for_room, self._stop = publish_status, wait_for_room, stop
         self._is_file = kind_of(config.source) == "file"
@@ -135,25 +138,30 @@ class StreamReader:
                     return
                 continue
             self._metrics.connects.labels(self.name, "ok").inc()
-            self.source = source
-            self.live = source.live
-            self._buffers.set_live(self.name, source.live)
-            try:
-                self._read(source)
-            except EndedError as error:
-                self._metrics.reconnects.labels(self.name, error.reason).inc()
-                if error.reason == "eof" and self._is_file and not self._playback.once:
-                    continue  # a file that plays a camera begins anew
-                if not self._wait_to_reopen(error.reason, str(error)):
-                    return
-            else:
+            ended = self._read_until_end(source)
+            if ended is None:
                 if not self._stop.is_set():
                     self._end(None)
                 return
-            finally:
-                self._count(source.counts)
-                self.source = None
-                source.close()
+            self._metrics.reconnects.labels(self.name, ended.reason).inc()
+            if ended.reason == "eof" and self._is_file and not self._playback.once:
+                continue  # a file that plays a camera begins anew
+            if not self._wait_to_reopen(ended.reason, str(ended)):
+                return
+
+    def _read_until_end(self, source: Source) -> EndedError | None:
+        """Reads a source and closes it; returns why it ended early, None where it came to its end or was stopped."""
+        self.source, self.live, self._opened = source, source.live, True
+        self._buffers.set_live(self.name, source.live)
+        try:
+            self._read(source)
+        except EndedError as error:
+            return error
+        finally:
+            self._count(source.counts)
+            self.source = None
+            source.close()
+        return None
 
     def _read(self, source: Source) -> None:
         speed, start_us = self._playback.speed, self._playback.start_us
@@ -168,19 +176,25 @@ class StreamReader:
             first_pts = seconds if first_pts is None else first_pts
             since_start = seconds - first_pts
             if speed < math.inf:
-                self._stop.wait(max(begin + since_start / speed - time.monotonic(), 0))
+                pause = begin + since_start / speed - time.monotonic()
+                if pause > LONGEST_PAUSE:  # the file's times jump
+                    begin, pause = begin - pause, 0.0
+                self._stop.wait(max(pause, 0.0))
             self._hand_on(decoded, source, start_us + round(since_start * 1_000_000))
 
     def _hand_on(self, decoded: Decoded, source: Source, file_us: int) -> None:
         self._ledger.read(self.name)
         index, self._index = self._index, self._index + 1
-        arrived, arrived_us = decoded.arrived, decoded.arrived_us
+        arrived, arrived_us, clock = decoded.arrived, decoded.arrived_us, decoded.clock
         captured_us = file_us if decoded.captured_us is None else decoded.captured_us
+        if not 0 <= captured_us <= LAST_US:  # times that cannot be
+            captured_us, clock = arrived_us, "arrival"
         if self._playback.speed < math.inf:  # a paced file's frame arrives when its time has come
             arrived, arrived_us = time.monotonic(), time.time_ns() // 1000
-            captured_us = arrived_us if decoded.clock == "arrival" else captured_us
+            captured_us = arrived_us if clock == "arrival" else captured_us
         self._metrics.last_frame.labels(self.name).set(arrived_us / 1_000_000)
-        if decoded.frame.width * decoded.frame.height > MAX_PIXELS:
+        picture = Picture(decoded.frame, source.pixel_aspect)
+        if picture.width * picture.height > MAX_PIXELS:
             self._ledger.dropped(self.name, Drop.TOO_LARGE)
         elif self.config.max_fps and not self._is_due(captured_us / 1_000_000, self.config.max_fps):
             self._ledger.dropped(self.name, Drop.MAX_FPS)
@@ -188,8 +202,8 @@ class StreamReader:
             if not source.live:
                 self._wait_for_room(self._stop.is_set)
             self._buffers.put(Frame(
-                self.name, index, decoded.pts, captured_us, decoded.clock, arrived,
-                arrived_us if source.live else None, Picture(decoded.frame, source.pixel_aspect)))
+                self.name, index, decoded.pts, captured_us, clock, arrived,
+                arrived_us if source.live else None, picture))
 
     def _is_due(self, seconds: float, rate: float) -> bool:
         """Lets `rate` frames a second pass on average, also when the source's rate is no multiple of it."""
@@ -218,7 +232,7 @@ class StreamReader:
 
     def _wait_to_reopen(self, reason: str, text: str) -> bool:
         """Reports the failure and waits; a file is not tried again. Returns whether to go on."""
-        if self._playback.once or (self.source is not None and not self.live):
+        if self._playback.once or (self._opened and not self.live):
             self.failed = reason != "eof"
             self._end(text if self.failed else None)
             return False

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MATCH_IOU = 0.3       # the usual threshold of IoU trackers (SORT, https://arxiv.org/abs/1602.00763)
-LOST_SECONDS = 1.0    # a face that was not seen for longer gets a new id
+LOST_SECONDS = 2.0    # a face that was not seen for longer gets a new id; `max_fps: 1` must not break tracks
 
 
 @dataclass

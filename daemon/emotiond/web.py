@@ -1,6 +1,7 @@
 """The daemon's HTTP pages: metrics, health, readiness and the state of every stream."""
 
 import logging
+import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -43,10 +44,13 @@ class WebServer:
         class Handler(_Handler):
             routes = pages
 
+        class Server(_Server):
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
         try:
-            self._server = _Server(address, Handler)
+            self._server = Server(address, Handler)
         except OSError as error:
-            raise UnavailableError(f"http.listen: {address[0]}:{address[1]} cannot be used ({error.strerror}); "
+            raise UnavailableError(f"http.listen: {join_address(*address)} cannot be used ({error.strerror}); "
                                    "give another port or end what listens there") from None
         self.port: int = self._server.server_address[1]
 
@@ -58,6 +62,11 @@ class WebServer:
         """Ends `run` and frees the port."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def join_address(host: str, port: int) -> str:
+    """Returns host:port as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -8,6 +8,7 @@ Every file is hashed before it is used, and what was hashed is what is loaded.
 """
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -166,7 +167,7 @@ def _find(path: str | Path) -> Path:
     if path.suffix in _PICKLES:
         raise WeightsError(f"{path}: files of this kind are pickles, which run code when they are loaded, and are "
                            "never read here; give the JSON of a set that `emotiontrain export` wrote")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, it never raises
         files = sorted(path.glob("*.json"))
         if len(files) != 1:
             raise WeightsError(f"{path}: holds {len(files)} JSON files, not the one of a set of weights; "

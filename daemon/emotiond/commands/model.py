@@ -21,6 +21,8 @@ def main(args: argparse.Namespace) -> int:
         if args.action == "verify":
             return _verify(args.weights)
         return _export(args)
+    except BrokenPipeError:
+        raise
     except (WeightsError, OSError) as error:
         raise ConfigError(str(error)) from None
 

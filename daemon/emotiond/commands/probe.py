@@ -5,7 +5,7 @@ import time
 
 from emotiond.analyzer import to_picture
 from emotiond.config import Config
-from emotiond.config_file import make_config
+from emotiond.config_file import make_config, make_stream_config
 from emotiond.config_values import kind_of
 from emotiond.errors import NoInputError, UnavailableError
 from emotiond.opening import OpenError, open_source
@@ -17,10 +17,10 @@ from yunet.detector import load_detector
 
 def main(args: argparse.Namespace) -> int:
     """Probes; 0, 66 when a file cannot be read, 69 when a camera is not there."""
-    config = make_config({"streams": {"probe": {"source": args.source, "transport": args.transport}}})
+    config, stream = make_config({}), make_stream_config({"source": args.source, "transport": args.transport})
     begin = time.monotonic()
     try:
-        source = open_source(config.streams["probe"])
+        source = open_source(stream)
     except OpenError as error:
         raise (NoInputError if kind_of(args.source) == "file" else UnavailableError)(str(error)) from None
     opened = time.monotonic() - begin
@@ -64,6 +64,6 @@ def _report(
     print(f"video        {source.codec}, {pictures[0].width}x{pictures[0].height} as shown, {rate}")
     print(f"clock        {frames[-1].clock}")
     print(f"opened       in {opened:.2f} s, first frame after {first:.2f} s")
-    print(f"faces        at most {faces} in {len(pictures)} frames looked at")
+    print(f"faces        up to {faces} in a picture ({len(pictures)} looked at)")
     if source.counts.decode_errors:
         print(f"errors       {source.counts.decode_errors} packets could not be decoded")

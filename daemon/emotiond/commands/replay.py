@@ -5,6 +5,7 @@ import contextlib
 import glob
 import logging
 import math
+import os
 import re
 import sys
 import time
@@ -17,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emotiond.commands.replay_report import PICTURES, Result, is_picture, make_console, print_report
 from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
-from emotiond.config_file import load_config, make_config
+from emotiond.config_file import load_config, make_config, make_stream_config
 from emotiond.errors import CommandError, NoInputError
 from emotiond.log import setup_logging
 from emotiond.pipeline import Pipeline
+from emotiond.redact import MASK, redact
 from emotiond.stream import Playback
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
@@ -33,8 +35,8 @@ def main(args: argparse.Namespace) -> int:
     logging.getLogger("emotiond.stream").setLevel(logging.CRITICAL)  # what befalls a source is in the report
     config = _config(args)
     sources = _expand(args.sources)
-    if args.events and any(Path(source).exists() and args.events.exists() and args.events.samefile(source)
-                           for source in sources):
+    if args.events and any(os.path.exists(source) and os.path.exists(args.events)
+                           and os.path.samefile(args.events, source) for source in sources):
         raise CommandError(f"{args.events}: is one of the sources; name another file for the events")
     with contextlib.ExitStack() as stack:
         sink = Sink(stack, config, args.events)
@@ -59,19 +61,20 @@ def main(args: argparse.Namespace) -> int:
     failed = [result for result in results if result.error or result.decode_errors]
     for result in failed:
         damaged = f"packets or frames that are damaged: {result.decode_errors}" if result.decode_errors else None
-        print(f"emotiond: {result.source}: {'; '.join(filter(None, (result.error, damaged)))}", file=sys.stderr)
+        text = "; ".join(filter(None, (result.error, damaged)))
+        print(f"emotiond: {text if text.startswith(result.source) else f'{result.source}: {text}'}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _replay(
     pipeline: Pipeline, sink: Sink, name: str, source: str, args: argparse.Namespace, progress: Progress
 ) -> Result:
-    result = Result(name, source)
-    config = make_config({"streams": {name: {"source": source, "live": args.live}}}).streams[name]
+    result = Result(name, redact(source))
+    config = make_stream_config({"source": source, "live": args.live})
     speed = args.speed or (1.0 if args.live else math.inf)
     reader = pipeline.add_stream(name, config, Playback(speed, args.start_time))
     sink.begin(reader, result, keep_events=is_picture(source))
-    task = progress.add_task(Path(source).name, total=None)
+    task = progress.add_task(Path(result.source).name, total=None)
     begin = time.monotonic()
     thread = pipeline.read(name)
     while thread.is_alive() or pipeline.ledger.snapshot()[name].in_flight:
@@ -89,7 +92,8 @@ def _replay(
     result.read, result.dropped = counts.read, sum(counts.dropped.values())
     result.error, result.decode_errors = reader.error, reader.decode_errors
     if not result.read and not result.error:
-        result.error = f"{source} holds no frame that can be decoded, or pictures that are too large; give another file"
+        result.error = (f"{result.source} holds no frame that can be decoded, or pictures that are too large; "
+                        "give another file")
     progress.update(task, completed=counts.analyzed, total=counts.read, visible=not is_picture(source))
     return result
 
@@ -116,12 +120,12 @@ def _expand(sources: list[str]) -> list[str]:
     found: list[str] = []
     for source in sources:
         path = Path(source)
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS)
             if not inside:
                 raise NoInputError(f"{source}: holds no video and no picture; name another folder")
             found += inside
-        elif not path.exists() and any(sign in source for sign in "*?[") and "://" not in source:
+        elif not os.path.exists(path) and any(sign in source for sign in "*?[") and "://" not in source:
             matches = sorted(glob.glob(source, recursive=True))
             if not matches:
                 raise NoInputError(f"{source}: matches nothing; check the pattern")
@@ -135,7 +139,8 @@ def _named(sources: list[str]) -> Iterator[tuple[str, str]]:
     """Gives each source a stream name: the file's, cleaned, and numbered where it stands twice."""
     taken: set[str] = {"status"}
     for source in sources:
-        base = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source.partition("?")[0]).stem).strip("-")[:56] or "source"
+        shown = redact(source).partition("?")[0].replace(MASK, "")
+        base = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(shown).stem).strip("-")[:56] or "source"
         name, count = base, 1
         while name in taken:
             count += 1

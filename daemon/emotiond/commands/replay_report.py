@@ -25,7 +25,8 @@ class Result:
         dropped: frames dropped.
         with_face: frames with a face.
         faces: faces in all of them.
-        emotions: how often each was seen.
+        abstained: faces whose emotion is unsure.
+        emotions: how often each was seen on the others.
         decode_errors: packets not decoded and frames that came out damaged.
         error: why it could not be opened, or broke off.
         events: of pictures, to be shown face by face.
@@ -38,6 +39,7 @@ class Result:
     dropped: int = 0
     with_face: int = 0
     faces: int = 0
+    abstained: int = 0
     emotions: Counter[str] = field(default_factory=Counter[str])
     decode_errors: int = 0
     error: str | None = None
@@ -71,23 +73,24 @@ def is_picture(source: str) -> bool:
 
 
 def _summary_table(results: list[Result], shown: int) -> Table:
-    """A line for each video, with the `shown` most frequent emotions."""
+    """A line for each video, with the `shown` most frequent emotions of faces that did not abstain."""
     drops = any(result.dropped for result in results)
     table = Table(box=None, pad_edge=False)
-    table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=24)
-    for title in ("frames", *(["dropped"] if drops else []), "with face", "faces/frame", "fps"):
+    table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=24 if shown == 1 else None)
+    for title in ("frames", *(["dropped"] if drops else []), "with face", "per frame", "fps", "unsure"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("emotions")
     for r in results:
         analyzed = max(r.read - r.dropped, 1)
         emotions = ", ".join(f"{name} {count / r.faces:.0%}" for name, count in r.emotions.most_common(shown))
+        unsure = f"{r.abstained / max(r.faces, 1):.0%}"
         table.add_row(r.name, str(r.read), *([str(r.dropped)] if drops else []), f"{r.with_face / analyzed:.1%}",
-                      f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", emotions)
+                      f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", unsure, emotions)
     return table
 
 
 def _faces_table(source: str, faces: list[Face]) -> Table:
-    """A line for each face, a column for each probability, the highest bold."""
+    """A line for each face, a column for each probability, the highest bold, a question mark where it abstained."""
     table = Table(box=None, pad_edge=False, title=source, title_justify="left", title_style="bold")
     table.add_column("face", no_wrap=True)
     table.add_column("emotion", no_wrap=True)
@@ -96,5 +99,6 @@ def _faces_table(source: str, faces: list[Face]) -> Table:
     for face in faces:
         cells = [f"[bold]{p:.2f}[/bold]" if label == face.emotion else f"{p:.2f}"
                  for label, p in face.probabilities.items()]
-        table.add_row(f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}", face.emotion, *cells)
+        table.add_row(f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}",
+                      f"{face.emotion}{'?' if face.abstained else ''}", *cells)
     return table

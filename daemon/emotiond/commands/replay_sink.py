@@ -85,7 +85,8 @@ class Sink:
         result = self.result
         result.with_face += bool(event.faces)
         result.faces += len(event.faces)
-        result.emotions.update(face.emotion for face in event.faces)
+        result.abstained += sum(face.abstained for face in event.faces)
+        result.emotions.update(face.emotion for face in event.faces if not face.abstained)
         if self.keep_events:
             result.events.append(event)
         fields = frame_fields(event, frame.captured_us, self._config.instance)

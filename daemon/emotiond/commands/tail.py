@@ -20,7 +20,7 @@ HEADER = f"{'time':27} {'stream':16} {'frame':>7} {'track':>5} {'box':>19} {'emo
 
 def main(args: argparse.Namespace) -> int:
     """Prints events until Ctrl-C or `--limit`."""
-    config = (load_config(args.config) if args.config else make_config({})).redis
+    config = (load_config(args.config) if args.config else make_config({}, environment=True)).redis
     if args.redis:
         config = make_config({"redis": config.model_dump() | {"url": args.redis}}).redis
     url = config.url if config.url and config.url != "embedded" else DEFAULT_URL
