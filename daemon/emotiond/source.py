@@ -22,6 +22,7 @@ EndReason = Literal["eof", "stall", "error", "format_change"]
 
 MAX_ERRORS_IN_A_ROW = 100       # undecodable packets before a live stream is opened anew
 SLICE_SECONDS = 1.0            # how long one read of RTSP may block, so that stopping is quick
+CLOCKS_AGREE_US = 10_000
 SLICED = ("rtsp", "rtsps")     # kinds that are read in slices: a read that was interrupted may go on
 CUT_SECONDS, CUT_SHARE = 1.0, 0.05  # a file that ends earlier than its header says, by more than both, was cut off
 
@@ -90,6 +91,7 @@ class Source:
         self.length = video.frames or _expected_length(container, self.rate)
         self.pixel_aspect: Fraction | None = video.sample_aspect_ratio
         self._camera_clock_us: int | None = None  # wall clock minus stream time, once RTCP told it
+        self._clock_seen_us: int | None = None    # the last packet's word on it
         self._length_seconds = _length_seconds(container, video)
         self._first_pts, self._last_pts = 0.0, cast(float | None, None)
 
@@ -155,11 +157,17 @@ class Source:
                              f"{self._length_seconds:.1f} s; it is not whole")
 
     def _read_camera_clock(self, packet: "Packet[VideoStream]") -> None:
-        """RTCP's sender reports tie stream time to the camera's clock; FFmpeg hands them on beside packets."""
+        """RTCP's sender reports tie stream time to the camera's clock; FFmpeg hands them on beside packets.
+
+        It gives the first packet after a report the next one's time, so two must agree before they are believed.
+        """
         if not self._sliced or packet.pts is None or not packet.has_sidedata("prft"):
             return
         wall_us, = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))
-        self._camera_clock_us = wall_us - round(packet.pts * packet.time_base * 1_000_000)
+        clock_us = wall_us - round(packet.pts * packet.time_base * 1_000_000)
+        if self._clock_seen_us is not None and abs(clock_us - self._clock_seen_us) < CLOCKS_AGREE_US:
+            self._camera_clock_us = clock_us
+        self._clock_seen_us = clock_us
 
     def _decoded(self, frame: VideoFrame, arrived: float, arrived_us: int, seconds: float) -> Decoded:
         stream_us = None if frame.pts is None or frame.time_base is None else round(

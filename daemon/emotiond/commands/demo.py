@@ -37,8 +37,8 @@ def main(args: argparse.Namespace) -> int:
         config = make_config({
             "instance": "demo", "streams": {STREAM: {"source": str(clip)}}, "redis": {"url": url},
             "http": {"listen": "127.0.0.1:0"}})
-        console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public "
-                      "domain) goes through the daemon; this table is read back from Redis, a row for each half second:")
+        console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public domain) "
+                      "goes through the daemon; this table is read back from Redis, a row for each half second:")
         service = Service(config, url, Playback(speed=args.speed))
         client = redis.Redis.from_url(url)
         service.start()
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     if not ended_well or stored != len(events) or not events:
         raise CommandError(f"{stored} events were stored and {len(events)} read back; please report this with "
                            "`emotiond --version`")
-    program = os.path.relpath(sys.argv[0]) if os.path.isabs(sys.argv[0]) else sys.argv[0]
+    program = "python -m emotiond" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
     console.print(f"Next: `{program} replay YOUR_VIDEO`, or `{program} run -c emotiond.yaml` for a camera.")
     return 0
 

@@ -1,0 +1,123 @@
+"""The publisher alone, against a real Redis: whose entries are whose, and which key may hold up what."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from emotiond.config import RedisConfig
+from emotiond.events import UP_TYPE, StatusEvent
+from emotiond.frames import FrameLedger
+from emotiond.metrics import Metrics
+from emotiond.publisher import Publisher
+from emotiond.spool import MemorySpool
+from emotiond.store import connect
+from emotiond.subscribe import read_entries
+from emotiond.web import WebServer, join_address
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import poll
+
+CAPTURED_US = 1_700_000_000_040_000
+ID = "1700000000040-0"
+
+
+@dataclass
+class Line:
+    """A spool and its publisher, with rounds counted."""
+
+    server: RedisServer
+    spool: MemorySpool = field(default_factory=lambda: MemorySpool(1 << 20, lambda stream: None))
+    metrics: Metrics = field(default_factory=lambda: Metrics(FrameLedger(), ["happy"]))
+
+    def __post_init__(self) -> None:
+        config = RedisConfig(url=self.server.url)
+        self.publisher = Publisher(
+            connect(config, self.server.url), self.server.url, config, self.spool, self.metrics, "test")
+        for stream in ("door", "lobby"):
+            self.spool.add_stream(stream)
+            self.metrics.add_stream(stream)
+        self.thread = threading.Thread(target=self.publisher.run)
+
+    def put(self, stream: str, captured_us: int = CAPTURED_US) -> None:
+        self.spool.put(stream, {"type": b"t", "data": b"{}"}, captured_us, time.monotonic(), captured_us)
+
+    def counter(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"emotiond_{name}", labels)
+
+
+@pytest.fixture
+def line(redis_server: RedisServer) -> Iterator[Line]:
+    made = Line(redis_server)
+    yield made
+    made.publisher.stop()
+    made.thread.join(10)
+    assert not made.thread.is_alive()
+
+
+def test_another_writers_entry_of_the_same_id_is_not_taken_for_a_lost_reply(line: Line) -> None:
+    line.thread.start()
+    line.put("door", CAPTURED_US - 1_000_000)
+    poll(lambda: line.server.client.xlen("emotions:door") == 1, 10, "the first event did not come")
+    line.server.client.xadd("emotions:door", {"type": "foreign"}, id=ID)
+    line.put("door")
+    poll(lambda: line.server.client.xlen("emotions:door") == 3, 10, "ours was lost")
+    assert [entry.id for entry in read_entries(line.server.client, {"emotions:door": ID}, 1)] == ["1700000000040-1"]
+    assert line.counter("events_published_total", stream="door") == 2
+    assert line.counter("events_resent_total", reason="lost_reply") == 0
+
+
+def test_a_status_key_that_refuses_holds_up_no_event(line: Line) -> None:
+    line.server.client.set("emotions:status", "not a stream")
+    line.thread.start()
+    line.publisher.publish_status(UP_TYPE, StatusEvent("door"))
+    for index in range(500):
+        line.put("door", CAPTURED_US + index * 1000)
+    poll(lambda: line.server.client.xlen("emotions:door") == 500, 10, "events wait for the status key")
+    assert line.publisher.connected
+    assert (line.counter("redis_errors_total", kind="other") or 0) >= 1
+
+
+def test_a_key_that_refuses_costs_no_core_and_its_events_come_once_it_is_mended(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[float] = []
+    pending = line.spool.pending
+    monkeypatch.setattr(line.spool, "pending", lambda most: (rounds.append(time.monotonic()), pending(most))[1])
+    line.server.client.set("emotions:door", "not a stream")
+    line.thread.start()
+    line.put("door")
+    poll(lambda: (line.counter("redis_errors_total", kind="other") or 0) >= 1, 10, "the refusal was not counted")
+    before = len(rounds)
+    line.put("lobby")
+    poll(lambda: line.server.client.xlen("emotions:lobby") == 1, 10, "another stream waits for the key")
+    poll(lambda: len(rounds) >= before + 5, 10, "nobody looks any more")
+    assert len(rounds) < 200   # a loop without a pause makes as many in a millisecond
+    line.server.client.delete("emotions:door")
+    poll(lambda: line.server.client.exists("emotions:door") and line.server.client.xlen("emotions:door") == 1, 20,
+         "the event was lost")
+
+
+def test_user_name_and_password_file_go_before_the_urls(tmp_path: Path, require_server: object) -> None:
+    require_server("redis-server")  # pyright: ignore[reportCallIssue]
+    with RedisServer(tmp_path / "redis", password="right-one") as server:
+        (tmp_path / "secret").write_text("right-one\n")
+        url = f"redis://nobody:wrong@127.0.0.1:{server.port}/0"
+        client = connect(RedisConfig(url=url, username="default", password_file=tmp_path / "secret"), url)
+        assert client.ping()
+
+
+def test_http_listens_on_ipv6_too() -> None:
+    server = WebServer(("::1", 0), CollectorRegistry(), lambda: None, lambda: None, dict)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with urlopen(f"http://{join_address('::1', server.port)}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+        thread.join(5)
