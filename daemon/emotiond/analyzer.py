@@ -16,6 +16,7 @@ from emotionnet.classifier import Classifier, NonFiniteError
 from emotionnet.preprocess import InputSpec, crop_square, expand_range
 from yunet.detector import Detector, Faces
 
+MAX_FAILURES = 100     # frames in a row that a network fails on before the analyzer gives up, and the daemon with it
 FACES_DETECTED = 1000  # the most a detector returns for a picture; `max_faces` cuts and counts below it
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Analyzer:
         self._detector, self._classifier, self._config = detector, classifier, config
         self._streams, self._metrics = streams, metrics
         self._scalers = Scalers()
+        self._failures = 0       # in a row
         self._running = "yunet"  # which network an exception is put down to
 
     def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
@@ -59,10 +61,15 @@ class Analyzer:
         """
         self._running = "yunet"
         try:
-            return self._analyze(tickets)
+            analyses = self._analyze(tickets)
+            self._failures = 0
+            return analyses
         except Exception as error:  # a bad frame must not harm the others
             if len(tickets) > 1:
                 return [analysis for ticket in tickets for analysis in self.analyze([ticket])]
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:  # not the frames' fault: a lost GPU, say
+                raise
             reason = "non_finite" if isinstance(error, NonFiniteError) else "exception"
             self._metrics.inference_errors.labels(self._running, reason).inc()
             log.warning("frame could not be analysed: %s", error,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emotiond.config import ENV_PREFIX, Config, PlainConfig, StreamConfig, read_secret
-from emotiond.errors import ConfigError, UsageError
+from emotiond.errors import ConfigError, NoInputError
 from emotiond.redact import redact
 
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -84,13 +84,13 @@ def make_stream_config(content: dict[str, Any]) -> StreamConfig:
     """Validates a source that comes from the command line.
 
     Raises:
-        UsageError: one sentence about the source.
+        NoInputError: one sentence about the source.
     """
     try:
         return StreamConfig(**content)
     except ValidationError as error:
         faults = _explain_all(error, None)
-        raise UsageError(redact(f"{content['source']}: {'; '.join(fault.text for fault in faults)}")) from None
+        raise NoInputError(redact(f"{content['source']}: {'; '.join(fault.text for fault in faults)}")) from None
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:

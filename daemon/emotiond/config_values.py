@@ -24,7 +24,7 @@ def kind_of(source: str) -> str:
     scheme, separator, _ = source.partition(":")
     if separator and scheme.lower() in STREAM_SCHEMES:
         return scheme.lower()
-    return "device" if source.startswith("/dev/") else "file"
+    return "device" if source.startswith("/dev/video") else "file"
 
 
 def _match(pattern: str, fault: str) -> AfterValidator:
@@ -96,6 +96,9 @@ def _check_redis_url(url: str) -> str:
         database = urlsplit(url).path.strip("/") if scheme != "unix" else ""
     except ValueError:  # its message would show a part of the URL
         database = "none"
+    if urlsplit(url).query and not re.fullmatch(r"(db=\d+|ssl_[a-z_]+=[^&]*)(&(db=\d+|ssl_[a-z_]+=[^&]*))*",
+                                                urlsplit(url).query):
+        raise ValueError("has options that are not allowed; only db= and ssl_...= may follow the ?")
     if not re.fullmatch(r"\d*", database) or (scheme != "unix" and not _has_valid_port(url)):
         raise ValueError(f"has no valid port or database; write one like redis://host:6379/0, and {_SPELL}")
     return url

@@ -7,12 +7,6 @@ class CommandError(Exception):
     exit_code = 1
 
 
-class UsageError(CommandError):
-    """An argument of the command line is wrong."""
-
-    exit_code = 2
-
-
 class NoInputError(CommandError):
     """No input could be opened."""
 

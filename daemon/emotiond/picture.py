@@ -16,7 +16,7 @@ from emotiond.config_values import Rectangle
 WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
 
 _LUMA_FIRST = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv440p", "yuvj", "nv12", "nv21", "nv16", "gray")
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 _SCALERS_KEPT = 32
 TALLEST = 4
 
@@ -88,7 +88,8 @@ class Picture:
         name = frame.format.name
         if name.startswith(_LUMA_FIRST) and not name.endswith(("le", "be")) and self._upright[0] == frame.width:
             stored = _view(frame.planes[0], frame.width, frame.height)
-            full = frame.color_range == _FULL_RANGE or name.startswith(("yuvj", "gray"))
+            full = (frame.color_range == _FULL_RANGE or name.startswith("yuvj")
+                    or (name.startswith("gray") and frame.color_range != _LIMITED_RANGE))
         else:
             stored, full = scalers.scale(frame, self._upright, "gray")[0], True
         turned = self._turn(stored[None])[0]

@@ -20,6 +20,7 @@ from emotionnet.weights import WeightsError, WeightsInfo, load_info
 from yunet.detector import Detector, load_detector
 from yunet.weights import WeightsError as DetectorWeightsError
 
+LAST_FRAME_SECONDS = 2.0  # for the frames in hand when the rest was dropped
 GPU_BATCH = 32  # most frames in one call on a GPU
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Pipeline:
         alive = self.analyzing.join(deadline)
         if alive and drain:
             self.buffers.close(drain=False)
+            alive = self.analyzing.join(deadline + LAST_FRAME_SECONDS)
         return alive
 
     def _deliver(self, analysis: Analysis) -> None:

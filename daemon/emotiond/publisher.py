@@ -46,7 +46,7 @@ class Publisher:
     def __init__(
         self, client: redis.Redis, url: str, config: RedisConfig, spool: MemorySpool, metrics: Metrics, instance: str
     ) -> None:
-        self.connected, self.error = False, None
+        self.connected, self.error, self._error_kind = False, None, ""
         self._client, self._url, self._config = client, url, config
         self._spool, self._metrics, self._instance = spool, metrics, instance
         self._sha: str | None = None
@@ -220,9 +220,9 @@ class Publisher:
         kind, text = error_kind(error), describe(error, self._url)
         self._metrics.redis_errors.labels(kind).inc()
         self._metrics.redis_up.set(0)
-        if self.error is None:
+        if self.error is None or kind != self._error_kind:
             log.warning("%s", text)
-        self.connected, self.error = False, text
+        self.connected, self.error, self._error_kind = False, text, kind
         if kind in ("readonly", "moved"):
             self._client.connection_pool.disconnect()  # the server is a replica now: find the primary anew
 

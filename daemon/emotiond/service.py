@@ -24,7 +24,8 @@ from emotiond.web import WebServer, join_address
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
-_DRAIN_SHARE = 0.5       # of it, until frames not analysed yet are dropped
+_READ_SHARE = 0.3        # of it, until readers are left to themselves (opening a camera takes up to 5 s)
+_DRAIN_SHARE = 0.3       # of it, until frames not analysed yet are dropped
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Service:
             self._published = self._published or self.publisher.connected
             self.pipeline.metrics.ready.set(self.not_ready() is None)
             if time.monotonic() >= next_heartbeat:
-                next_heartbeat += HEARTBEAT_SECONDS
+                next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 states = {name: str(reader.state) for name, reader in self.pipeline.readers.items()}
                 self.publisher.publish_status(HEARTBEAT_TYPE, StatusEvent(None, streams=states))
 
@@ -130,19 +131,24 @@ class Service:
         failure = self._failure()
         self._stopping = True
         self.pipeline.metrics.ready.set(0)
-        log.info("stopping")
+        waiting_events = self.spool.figures()[0]
+        log.info("stopping", extra={"events_waiting": waiting_events} if waiting_events else None)
         deadline = time.monotonic() + STOP_SECONDS
-        alive = self.pipeline.stop_reading(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE)
-        alive += self.pipeline.finish(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE, drain=failure is None)
+        if failure:  # nobody takes frames any more, and readers of files wait for room
+            self.pipeline.buffers.close(drain=False)
+        waiting = self.pipeline.stop_reading(time.monotonic() + STOP_SECONDS * _READ_SHARE)
+        if waiting:  # they hold no frame, and end with the process
+            log.info("readers still wait for their source", extra={"threads": ", ".join(waiting)})
+        alive = self.pipeline.finish(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE, drain=failure is None)
         left = self.publisher.drain(deadline)
         self.publisher.stop()
         if self.web:
             self.web.close()
         alive += self._crew.join(deadline + 1)
-        for name in alive:
-            log.error("thread did not end in time", extra={"thread": name})
+        if alive:
+            log.error("threads did not end in time", extra={"threads": ", ".join(alive)})
         if left:
-            log.error("events were not delivered: Redis is away", extra={"events": left})
+            log.error("events were not delivered: %s", self.publisher.error or "Redis is slow", extra={"events": left})
         counts = self.pipeline.ledger.snapshot().values()
         log.info("stopped", extra={
             "frames_read": sum(c.read for c in counts), "frames_analyzed": sum(c.analyzed for c in counts),

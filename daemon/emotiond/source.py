@@ -170,7 +170,7 @@ class Source:
         self._clock_seen_us = clock_us
 
     def _decoded(self, frame: VideoFrame, arrived: float, arrived_us: int, seconds: float) -> Decoded:
-        stream_us = None if frame.pts is None or frame.time_base is None else round(
+        stream_us = None if frame.pts is None or not frame.time_base else round(
             frame.pts * frame.time_base * 1_000_000)
         pts = None if stream_us is None else stream_us / 1_000_000
         if pts is not None:

@@ -104,8 +104,8 @@ class StreamReader:
             publish_status: gets the events of the stream's life.
             wait_for_room: called before each frame of a source that is not live.
             stop: ends the reader.
-            playback: how to play a file; by default a camera's part is played for ever at its own pace, and
-                other files once, as fast as they can be analysed.
+            playback: how to play a file or a test pattern; by default a camera's part is played for ever at its
+                own pace, and others once, as fast as they can be analysed.
         """
         self.name, self.config = name, config
         self.state, self.error, self.failed = State.CONNECTING, None, False
@@ -114,10 +114,11 @@ class StreamReader:
         self._opened = False
         self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
         self._publish_status, self._wait_for_room, self._stop = publish_status, wait_for_room, stop
-        self._is_file = kind_of(config.source) == "file"
+        kind = kind_of(config.source)
+        self._is_file = kind == "file"
         self.live = config.live if config.live != "auto" else not self._is_file
         self._playback = playback or Playback(
-            speed=1.0 if self._is_file and self.live else math.inf, once=not self.live)
+            speed=1.0 if self.live and kind in ("file", "lavfi") else math.inf, once=not self.live)
         self._backoff = Backoff()
         self._index = 0
         self._up: bool | None = None

@@ -19,7 +19,7 @@ def read_entries(client: redis.Redis, positions: dict[str, str], block_ms: int) 
     asked = cast(Any, positions)
     replies = cast(list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]],
                    client.xread(asked, count=100, block=block_ms) or [])
-    entries = [StoredEntry(key.decode(), entry_id.decode(), {name.decode(): value for name, value in fields.items()})
+    entries = [StoredEntry(key.decode(), entry_id.decode(), {_text(name): value for name, value in fields.items()})
                for key, found in replies for entry_id, fields in found]
     positions |= {entry.key: entry.id for entry in entries}
     return entries
@@ -28,7 +28,12 @@ def read_entries(client: redis.Redis, positions: dict[str, str], block_ms: int) 
 def event_keys(client: redis.Redis, prefix: str) -> list[str]:
     """Returns the keys of all streams' events, without the status key."""
     found = cast(Iterator[bytes], client.scan_iter(match=f"{prefix}:*", _type="stream"))
-    return sorted(key for key in (name.decode() for name in found) if key != f"{prefix}:status")
+    return sorted(key for key in map(_text, found) if key != f"{prefix}:status" and "\ufffd" not in key)
+
+
+def _text(name: bytes) -> str:
+    """Other writers may use any bytes."""
+    return name.decode(errors="replace")
 
 
 def last_id(client: redis.Redis, key: str) -> str:

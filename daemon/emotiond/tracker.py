@@ -38,8 +38,12 @@ class Tracker:
     def update(self, boxes: NDArray[np.float32], now: float) -> list[Track]:
         """Returns a track for each of the boxes (N, 4), in their order; `now` in seconds on the capture clock.
 
-        Time that runs backwards, as after a jump of a clock, ends no track.
+        Where time runs backwards, as after a jump of a clock, it goes on from there.
         """
+        back = max((track.seen for track in self._tracks), default=now) - now
+        if back > 0:
+            for track in self._tracks:
+                track.seen -= back
         self._tracks = [track for track in self._tracks if now - track.seen <= LOST_SECONDS]
         matched: dict[int, Track] = {}
         if self._tracks and len(boxes):

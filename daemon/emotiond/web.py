@@ -70,7 +70,8 @@ def join_address(host: str, port: int) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False   # requests under way are finished when the daemon stops
+    daemon_threads = True    # a client that never ends its request must not keep the daemon
+    block_on_close = False
     request_queue_size = 64
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -82,8 +82,8 @@ def test_a_terminal_shows_progress_and_a_table_that_fits(smile: Path, tmp_path: 
     assert ended.code == 0
     assert "45/45" in ended.out
     titles, row = (line.rstrip() for line in ended.out.splitlines()[-2:])
-    assert re.fullmatch(r"stream +frames +with face +faces/frame +fps +emotions", titles)
-    assert re.fullmatch(rf"{name[:20]}[\w-]*… +45 +\d+\.\d% +\d\.\d\d +\d+\.\d +happy \d+%", row)
+    assert re.fullmatch(r"stream +frames +with face +per frame +fps +unsure +emotions", titles)
+    assert re.fullmatch(rf"{name[:15]}[\w-]*… +45 +\d+\.\d% +\d\.\d\d +\d+\.\d +\d+% +happy \d+%", row)
     assert max(len(titles), len(row)) <= 80
 
 

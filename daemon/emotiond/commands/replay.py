@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     if args.events and any(os.path.exists(source) and os.path.exists(args.events)
                            and os.path.samefile(args.events, source) for source in sources):
         raise CommandError(f"{args.events}: is one of the sources; name another file for the events")
+    interrupted = False
     with contextlib.ExitStack() as stack:
         sink = Sink(stack, config, args.events)
         pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room)
@@ -47,15 +49,20 @@ def main(args: argparse.Namespace) -> int:
         try:
             with _progress() as progress:
                 for name, source in _named(sources):
-                    results.append(_replay(pipeline, sink, name, source, args, progress))
+                    results.append(Result(name, redact(source)))
+                    _replay(pipeline, sink, results[-1], source, args, progress)
                     if sink.failure:
                         break
+        except KeyboardInterrupt:
+            interrupted = True
         finally:
             pipeline.buffers.close(drain=False)
             pipeline.stop_reading(time.monotonic() + 10)
             pipeline.finish(time.monotonic() + 10, drain=False)
         sink.drain()
     print_report(results, make_console(sys.stderr if str(args.events) == "-" else sys.stdout))
+    if interrupted:
+        return 130
     if all(result.error and not result.read for result in results):
         raise NoInputError("\n".join(str(result.error) for result in results))
     failed = [result for result in results if result.error or result.decode_errors]
@@ -67,45 +74,48 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _replay(
-    pipeline: Pipeline, sink: Sink, name: str, source: str, args: argparse.Namespace, progress: Progress
-) -> Result:
-    result = Result(name, redact(source))
-    config = make_stream_config({"source": source, "live": args.live})
+    pipeline: Pipeline, sink: Sink, result: Result, source: str, args: argparse.Namespace, progress: Progress
+) -> None:
+    """Replays one source and fills in its result, also when it is interrupted."""
+    try:
+        config = make_stream_config({"source": source, "live": args.live})
+    except NoInputError as error:
+        result.error = str(error)
+        return
+    name = result.name
     speed = args.speed or (1.0 if args.live else math.inf)
     reader = pipeline.add_stream(name, config, Playback(speed, args.start_time))
     sink.begin(reader, result, keep_events=is_picture(source))
     task = progress.add_task(Path(result.source).name, total=None)
     begin = time.monotonic()
     thread = pipeline.read(name)
-    while thread.is_alive() or pipeline.ledger.snapshot()[name].in_flight:
-        thread.join(0.02)
-        if sink.failure or pipeline.analyzing.failed.is_set() or pipeline.reading.failed.is_set():
-            break
-        opened = reader.source
-        progress.update(task, completed=pipeline.ledger.snapshot()[name].analyzed,
-                        total=opened.length if opened else None)
-    failure = pipeline.analyzing.failure or pipeline.reading.failure
+    try:
+        while thread.is_alive() or pipeline.ledger.snapshot()[name].in_flight:
+            thread.join(0.02)
+            if sink.failure or any(crew.failed.is_set() for crew in (pipeline.analyzing, pipeline.reading, sink.crew)):
+                break
+            opened = reader.source
+            progress.update(task, completed=pipeline.ledger.snapshot()[name].analyzed,
+                            total=opened.length if opened else None)
+    finally:
+        counts = pipeline.ledger.snapshot()[name]
+        result.seconds = time.monotonic() - begin
+        result.read, result.dropped = counts.read, sum(counts.dropped.values())
+        result.error, result.decode_errors = reader.error, reader.decode_errors
+    failure = pipeline.analyzing.failure or pipeline.reading.failure or sink.crew.failure
     if failure:
         raise CommandError(f"thread {failure[0]} died ({failure[1]}); please report this") from failure[1]
-    counts = pipeline.ledger.snapshot()[name]
-    result.seconds = time.monotonic() - begin
-    result.read, result.dropped = counts.read, sum(counts.dropped.values())
-    result.error, result.decode_errors = reader.error, reader.decode_errors
     if not result.read and not result.error:
         result.error = (f"{result.source} holds no frame that can be decoded, or pictures that are too large; "
                         "give another file")
     progress.update(task, completed=counts.analyzed, total=counts.read, visible=not is_picture(source))
-    return result
 
 
 def _config(args: argparse.Namespace) -> Config:
     """The file's settings, less its streams, with what the command line says."""
-    content = load_config(args.config).model_dump(exclude={"streams"}) if args.config else {}
-    if "instance" not in content or not args.config:
-        content["instance"] = "replay"
-    section = dict(content.get("redis") or {"max_age": None})
-    section["url"] = args.redis
-    content["redis"] = section
+    given = load_config(args.config).model_dump(exclude={"streams"}, exclude_unset=True) if args.config else {}
+    content: dict[str, Any] = {"instance": "replay"} | given
+    content["redis"] = {"max_age": None} | content.get("redis", {}) | {"url": args.redis}
     if args.workers:
         content["compute"] = dict(content.get("compute") or {}) | {"workers": args.workers}
     return make_config(content)
@@ -152,5 +162,6 @@ def _named(sources: list[str]) -> Iterator[tuple[str, str]]:
 def _progress() -> Progress:
     """A bar for each source on a terminal, nothing elsewhere: the summary follows anyway."""
     console = Console(stderr=True)
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                    console=console, disable=not console.is_terminal)
+    return Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal)

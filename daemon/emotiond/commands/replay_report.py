@@ -7,6 +7,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from emotiond.events import Face, FrameEvent
 
@@ -61,7 +62,7 @@ def print_report(results: list[Result], console: Console) -> None:
             console.print(_faces_table(picture.source, faces))
     empty = [Path(picture.source).name for picture in pictures if not picture.faces]
     if empty:
-        console.print(f"no face: {', '.join(empty)}")
+        console.print(f"no face: {', '.join(empty)}", markup=False)
     videos = [result for result in done if not is_picture(result.source)]
     if videos:
         console.print(_summary_table(videos, shown=3 if console.width >= 100 else 1))
@@ -76,7 +77,7 @@ def _summary_table(results: list[Result], shown: int) -> Table:
     """A line for each video, with the `shown` most frequent emotions of faces that did not abstain."""
     drops = any(result.dropped for result in results)
     table = Table(box=None, pad_edge=False)
-    table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=24 if shown == 1 else None)
+    table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=18 if shown == 1 else None)
     for title in ("frames", *(["dropped"] if drops else []), "with face", "per frame", "fps", "unsure"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("emotions")
@@ -91,7 +92,7 @@ def _summary_table(results: list[Result], shown: int) -> Table:
 
 def _faces_table(source: str, faces: list[Face]) -> Table:
     """A line for each face, a column for each probability, the highest bold, a question mark where it abstained."""
-    table = Table(box=None, pad_edge=False, title=source, title_justify="left", title_style="bold")
+    table = Table(box=None, pad_edge=False, title=Text(source), title_justify="left", title_style="bold")
     table.add_column("face", no_wrap=True)
     table.add_column("emotion", no_wrap=True)
     for label in faces[0].probabilities:

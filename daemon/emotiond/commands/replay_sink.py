@@ -31,6 +31,7 @@ class Sink:
         result: of the source that is being replayed.
         keep_events: whether its events are kept in the result.
         failure: why events can no longer be written; None while they can.
+        crew: the publisher's thread.
     """
 
     def __init__(self, stack: contextlib.ExitStack, config: Config, events: Path | None) -> None:
@@ -42,6 +43,7 @@ class Sink:
         self._config, self._events = config, events
         self._file: BinaryIO | None = None
         self.failure: OSError | None = None
+        self.crew = Crew()
         self._spool: MemorySpool | None = None
         self._publisher: Publisher | None = None
         self.result = Result("", "")
@@ -69,9 +71,8 @@ class Sink:
             stream, "spool_full").inc())
         self._publisher = Publisher(client, url, self._config.redis, self._spool, pipeline.metrics,
                                     self._config.instance)
-        crew = Crew()
-        crew.start("publisher", self._publisher.run)
-        stack.callback(crew.join, time.monotonic() + 3600)
+        self.crew.start("publisher", self._publisher.run)
+        stack.callback(lambda: self.crew.join(time.monotonic() + PATIENCE_SECONDS))
         stack.callback(self._publisher.stop)
 
     def begin(self, reader: StreamReader, result: Result, keep_events: bool) -> None:

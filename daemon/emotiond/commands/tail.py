@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 
 import msgspec
 import redis
@@ -14,7 +15,8 @@ from emotiond.store import connect, describe
 from emotiond.subscribe import event_keys, last_id, read_entries
 
 DEFAULT_URL = "redis://localhost:6379/0"
-BLOCK_MS = 1000  # also how long a stream that is new stays unseen
+BLOCK_MS = 1000
+SCAN_SECONDS = 2.0  # how long a stream that is new may stay unseen
 HEADER = f"{'time':27} {'stream':16} {'frame':>7} {'track':>5} {'box':>19} {'emotion':9} {'conf':>5}  smoothed"
 
 
@@ -41,12 +43,14 @@ def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
     left: int | None = args.limit
     positions: dict[str, str] = {}
     new_only = not args.from_start
+    next_scan = 0.0
     while True:
-        keys = [f"{prefix}:{stream}" for stream in args.streams] or event_keys(client, prefix)
-        for key in keys:
-            if key not in positions:  # a stream that appears while watching is read from its first event
-                positions[key] = last_id(client, key) if new_only else "0"
-        new_only = False
+        if time.monotonic() >= next_scan:  # not before every read: it goes through all keys of the server
+            next_scan = time.monotonic() + SCAN_SECONDS
+            for key in [f"{prefix}:{stream}" for stream in args.streams] or event_keys(client, prefix):
+                if key not in positions:  # a stream that appears while watching is read from its first event
+                    positions[key] = last_id(client, key) if new_only else "0"
+            new_only = False
         # without a stream yet, the status key passes the time, and an outage is noticed there too
         for entry in read_entries(client, positions or {f"{prefix}:status": "$"}, BLOCK_MS):
             if entry.key in positions and _print(entry.fields, args.json) and left is not None:
@@ -65,7 +69,10 @@ def _print(fields: dict[str, bytes], as_json: bool) -> bool:
         return True
     if fields["type"] != FRAME_TYPE.encode():
         return False
-    event = msgspec.json.decode(fields["data"], type=FrameEvent)
+    try:
+        event = msgspec.json.decode(fields["data"], type=FrameEvent)
+    except msgspec.DecodeError:
+        return False
     for face in event.faces:
         box = f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}"
         mark = " (abstained)" if face.abstained else ""
