@@ -9,7 +9,7 @@ import redis
 import redis.exceptions
 
 from emotiond.config_file import load_config, make_config
-from emotiond.errors import UnavailableError
+from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
 from emotiond.store import connect, describe
 from emotiond.subscribe import event_keys, last_id, read_entries
@@ -25,7 +25,9 @@ def main(args: argparse.Namespace) -> int:
     config = (load_config(args.config) if args.config else make_config({}, environment=True)).redis
     if args.redis:
         config = make_config({"redis": config.model_dump() | {"url": args.redis}}).redis
-    url = config.url if config.url and config.url != "embedded" else DEFAULT_URL
+    if config.url == "embedded":
+        raise ConfigError("redis.url: is embedded, on a port that the daemon chose; give --redis the URL in its log")
+    url = config.url or DEFAULT_URL
     client = connect(config, url)
     try:
         client.ping()
