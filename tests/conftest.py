@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
@@ -21,6 +22,9 @@ ORDER = ("unit", "integration", "faults", "deploy")
 """Folders from fast to slow."""
 
 DATA = Path(os.environ.get("EMOTIOND_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a shell's background job; commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name in [name for name in os.environ if name.startswith("EMOTIOND_")]:
     del os.environ[name]      # a daemon under test is configured by its test alone
