@@ -2,8 +2,11 @@
 
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -11,6 +14,8 @@ from prometheus_client.exposition import choose_encoder
 
 from emotiond import __version__
 from emotiond.errors import UnavailableError
+
+LAST_ANSWER_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +64,12 @@ class WebServer:
         self._server.serve_forever(poll_interval=0.1)
 
     def close(self) -> None:
-        """Ends `run` and frees the port."""
+        """Ends `run`, frees the port, and gives answers under way a moment."""
         self._server.shutdown()
         self._server.server_close()
+        deadline = time.monotonic() + LAST_ANSWER_SECONDS
+        for thread in list(self._server.answering):
+            thread.join(max(deadline - time.monotonic(), 0))
 
 
 def join_address(host: str, port: int) -> str:
@@ -73,6 +81,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True    # a client that never ends its request must not keep the daemon
     block_on_close = False
     request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.answering: set[threading.Thread] = set()
+        super().__init__(address, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answers a request in a thread of its own, which `answering` holds meanwhile."""
+        thread = threading.current_thread()
+        self.answering.add(thread)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.answering.discard(thread)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no event."""

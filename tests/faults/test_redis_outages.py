@@ -126,7 +126,7 @@ def test_a_daemon_that_stops_while_redis_is_away_says_how_many_events_are_lost(s
     assert scene.daemon.end() == 1
     assert time.monotonic() - begin < 40
     assert scene.daemon.log_entries("events were not delivered")[0]["events"] >= FPS
-    assert not scene.daemon.log_entries("thread did not end")
+    assert not scene.daemon.log_entries("did not end in time")
 
 
 def test_a_stop_while_redis_is_frozen_for_a_moment_still_delivers_everything(scene: Scene) -> None:
