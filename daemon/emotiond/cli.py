@@ -102,6 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
                        ("export", "ONNX, safetensors and JSON into a folder")):
         action = actions.add_parser(name, help=text)
         action.add_argument("weights", nargs="?", default="builtin", help="JSON or folder of weights (%(default)s)")
+        if name == "verify":
+            action.add_argument("--data", type=Path, metavar="PATH",
+                                help="also measure the accuracy on these test pictures: FER2013 as a folder or a tar")
         if name == "export":
             action.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
 

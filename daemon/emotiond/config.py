@@ -109,8 +109,8 @@ class ClassifierConfig(_Section):
     """builtin, or the path of a set of weights (its JSON or its folder)."""
     smoothing_seconds: Duration = 0.5
     """Time constant of the moving average over a track."""
-    abstain_below: Fraction = 0.4
-    """A face whose smoothed confidence is lower is marked as abstained."""
+    abstain_below: Literal["auto"] | Fraction = "auto"
+    """A face whose smoothed confidence is lower is marked as abstained; auto is what the weights' JSON says."""
 
 
 class SpoolConfig(_Section):

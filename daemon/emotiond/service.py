@@ -19,6 +19,7 @@ from emotiond.redact import redact
 from emotiond.spool import MemorySpool
 from emotiond.store import connect
 from emotiond.stream import Playback
+from emotiond.timeline import abstain_below
 from emotiond.web import WebServer, join_address
 
 HEARTBEAT_SECONDS = 10.0
@@ -109,6 +110,7 @@ class Service:
             self.pipeline.read(name)
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
+            "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
             "http": f"http://{join_address(self._config.http.address[0], self.web.port)}"})
 
     def _main_loop(self) -> None:

@@ -20,6 +20,11 @@ MOST_WAITING = 32  # analyses of a stream that wait for an earlier one
 Emit = Callable[[FrameEvent, Frame], None]
 
 
+def abstain_below(config: ClassifierConfig, model: WeightsInfo) -> float:
+    """Returns the confidence below which a face counts as abstained: the configuration's, or the weights' own."""
+    return model.calibration.abstain_below if config.abstain_below == "auto" else config.abstain_below
+
+
 class Timeline:
     """Turns one stream's analyses, delivered in any order by any thread, into its events, in order."""
 
@@ -40,6 +45,7 @@ class Timeline:
         """
         self._config, self._stream_labels, self._publish_empty = config, stream_labels, publish_empty
         self._model, self._ledger, self._metrics, self._emit = model, ledger, metrics, emit
+        self._abstain_below = abstain_below(config, model)
         self._tracker = Tracker()
         self._changed = threading.Condition()
         self._waiting: dict[int, Analysis] = {}
@@ -120,7 +126,7 @@ class Timeline:
         return Face(
             track.id, box, round(float(analysis.scores[index]), 4), labels[best], round(float(probabilities[best]), 4),
             {label: round(value, 4) for label, value in zip(labels, probabilities.tolist(), strict=True)},
-            smoothed, smoothed.confidence < self._config.abstain_below)
+            smoothed, smoothed.confidence < self._abstain_below)
 
     def _event(self, frame: Frame, faces: list[Face]) -> FrameEvent:
         pts = None if frame.pts is None else round(frame.pts, 6)

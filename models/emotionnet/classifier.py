@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from emotionnet.weights import ONNX, WeightsError, WeightsInfo, load_info
+from emotionnet.weights import ONNX, TEMPERATURE, WeightsError, WeightsInfo, load_info
 
 CHUNK = 64
 """Crops in one run of the network: above it a face costs no less (measured), and memory grows."""
@@ -32,7 +32,7 @@ class Classifier(Protocol):
             crops: (N, side, side) full-range luma, as `preprocess.crop_square` cuts them; N may be 0.
 
         Returns:
-            (N, classes) probabilities, each row's sum 1, in the order of `info.labels`.
+            (N, classes) calibrated probabilities, each row's sum 1, in the order of `info.labels`.
 
         Raises:
             ValueError: crops of another shape or type.
@@ -136,6 +136,10 @@ def _check_graph(session: Any, info: WeightsInfo, path: Path) -> tuple[str, str]
     if isinstance(inputs[0].shape[0], int):
         raise WeightsError(f"{path}: takes exactly {inputs[0].shape[0]} crops at a time, not any number; "
                            "export the set again")
+    temperature = session.get_modelmeta().custom_metadata_map.get(TEMPERATURE, "1.0")
+    if temperature != repr(float(info.calibration.temperature)):
+        raise WeightsError(f"{path}: divides the logits by {temperature[:20]}, but the JSON beside it says "
+                           f"{info.calibration.temperature}; export the set again")
     return inputs[0].name, outputs[0].name
 
 

@@ -13,18 +13,27 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from emotionnet.network import EmotionNet, parameter_count
+from emotionnet.network import EmotionNet, calibrated, parameter_count
 from emotionnet.preprocess import InputSpec
-from emotionnet.weights import ONNX, SAFETENSORS, WeightsError, WeightsInfo, write_info, write_whole
+from emotionnet.weights import (
+    ONNX,
+    SAFETENSORS,
+    TEMPERATURE,
+    Calibration,
+    WeightsError,
+    WeightsInfo,
+    info_json,
+    write_together,
+)
 
 OPSET = 18
 
 
 def save_weights(
     folder: Path, network: EmotionNet, *, name: str, version: str, labels: tuple[str, ...], spec: InputSpec,
-    metrics: dict[str, Any], provenance: dict[str, Any],
+    metrics: dict[str, Any], provenance: dict[str, Any], calibration: Calibration | None = None,
 ) -> WeightsInfo:
-    """Writes a set of weights; each file is whole or absent, and the JSON, which holds the hashes, comes last.
+    """Writes a set of weights: all of its files, or none where one cannot be written.
 
     Kernels are rounded to half precision first, so both files hold one and the same network at half the size.
 
@@ -37,13 +46,20 @@ def save_weights(
         spec: the picture that the network takes.
         metrics: split -> figures.
         provenance: how the set was made.
+        calibration: of the probabilities, which both files apply; temperature 1 if not given.
 
     Raises:
-        WeightsError: the network's outputs are not as many as the labels, or it holds values that are no numbers.
+        WeightsError: the network is not of the width that is loaded, its outputs are not as many as the labels, or it
+            holds values that are no numbers.
+        OSError: a file cannot be written.
     """
+    if network.width != 1:
+        raise WeightsError(f"{folder}: the network is {network.width} times as wide as what a set of weights holds; "
+                           "keep it as a teacher, and export a run of width 1")
     if network.classify.linear.out_features != len(labels):
         raise WeightsError(f"{folder}: the network has {network.classify.linear.out_features} outputs, but there are "
                            f"{len(labels)} labels; give as many labels")
+    calibration = calibration or Calibration()
     broken = [key for key, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise WeightsError(f"{folder}: {broken[0]} holds values that are not numbers; "
@@ -51,36 +67,36 @@ def save_weights(
     rounded = round_kernels(network)
     files = {
         f"{name}{SAFETENSORS}": save({key: _pack(tensor) for key, tensor in rounded.state_dict().items()}),
-        f"{name}{ONNX}": to_onnx(rounded, spec),
+        f"{name}{ONNX}": to_onnx(rounded, spec, calibration.temperature),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in files.items():
-        write_whole(folder / file, content)
     info = WeightsInfo(
         name, version, labels, spec, parameter_count(rounded),
         {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())},
-        metrics, provenance, folder)
-    write_info(info)
+        metrics, provenance, folder, calibration)
+    write_together({folder / file: content for file, content in files.items()}
+                   | {folder / f"{name}.json": info_json(info)})
     return info
 
 
-def to_onnx(network: EmotionNet, spec: InputSpec) -> bytes:
+def to_onnx(network: EmotionNet, spec: InputSpec, temperature: float = 1.0) -> bytes:
     """Returns `network` as an ONNX model from crops to probabilities.
 
     The graph takes `crops` (faces, side, side) uint8 and gives `probabilities` (faces, classes) float32, for any
-    number of faces. Normalisation is inside. Where half precision holds a kernel exactly it is stored so and cast,
-    which onnxruntime does once, when it loads the model.
+    number of faces. Normalisation and temperature are inside; the temperature stands in its metadata too. Where half
+    precision holds a kernel exactly it is stored so and cast, which onnxruntime does once, when it loads the model.
     """
     example = torch.zeros((2, spec.side, spec.side), dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own parts
         program = torch.onnx.export(
-            _Deployed(network, spec).eval(), (example,), input_names=["crops"], output_names=["probabilities"],
+            _Deployed(network, spec, temperature).eval(), (example,),
+            input_names=["crops"], output_names=["probabilities"],
             dynamic_shapes=[{0: torch.export.Dim("faces", min=1)}], opset_version=OPSET, dynamo=True, verbose=False)
     if program is None:  # only without dynamo
         raise RuntimeError("torch.onnx.export returned no program")
     model = program.model_proto
     _strip(model)
+    model.metadata_props.add(key=TEMPERATURE, value=repr(float(temperature)))
     _halve(model.graph)
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
@@ -105,10 +121,10 @@ def _pack(tensor: Tensor) -> Tensor:
 class _Deployed(nn.Module):
     """The network from crops to probabilities, with what only training needs folded away; the function is the same."""
 
-    def __init__(self, network: EmotionNet, spec: InputSpec) -> None:
+    def __init__(self, network: EmotionNet, spec: InputSpec, temperature: float) -> None:
         super().__init__()
         self.network: Any = copy.deepcopy(network)
-        self.mean, self.std = spec.mean, spec.std
+        self.mean, self.std, self.temperature = spec.mean, spec.std, temperature
         # Grey stands in all three channels, so one channel under the sum of the three kernels gives the same.
         first: Any = self.network.backbone[0].conv
         grey = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
@@ -118,7 +134,7 @@ class _Deployed(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         grey = (crops[:, None].float() * (1 / 255) - self.mean) * (1 / self.std)
-        return self.network(grey)[0]
+        return calibrated(self.network(grey)[1], self.temperature)
 
 
 class _Affine(nn.Module):

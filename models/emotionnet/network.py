@@ -7,6 +7,7 @@ C3k2 from YOLO11, A2C2f (area attention) from YOLO12, https://arxiv.org/abs/2502
 import contextlib
 import os
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 # ultralytics asks the network for its servers unless this is set, and greets on stdout, where results go
 os.environ.setdefault("YOLO_OFFLINE", "true")
 with contextlib.redirect_stdout(sys.stderr):
-    from ultralytics.nn.modules import A2C2f, C3k2, Classify, Conv
+    from ultralytics.nn.modules import A2C2f, Bottleneck, C3k2, Classify, Conv
+    from ultralytics.nn.modules.block import ABlock
 
 
 class EmotionNet(nn.Module):
@@ -23,22 +25,24 @@ class EmotionNet(nn.Module):
     Args:
         c1: channels of the input picture.
         nc: number of classes.
+        width: multiple of the backbone's channels; 1 is the network as given, more makes a teacher.
     """
 
-    def __init__(self, c1: int = 3, nc: int = 7) -> None:
+    def __init__(self, c1: int = 3, nc: int = 7, width: int = 1) -> None:
         super().__init__()
-        self.backbone = nn.ModuleList([              # side of the picture: s
-            Conv(c1, 16, k=3, s=2),                  # (B,  16, s/2,  s/2)
-            Conv(16, 32, k=3, s=2),                  # (B,  32, s/4,  s/4)
-            C3k2(32, 64, n=1, e=0.25),               # (B,  64, s/4,  s/4)
-            Conv(64, 128, k=3, s=2),                 # (B, 128, s/8,  s/8)
-            C3k2(128, 128, n=1, e=0.25),             # (B, 128, s/8,  s/8)
-            Conv(128, 128, k=3, s=2),                # (B, 128, s/16, s/16)
-            A2C2f(128, 128, n=2, a2=True, area=4, e=0.5),
-            Conv(128, 256, k=3, s=2),                # (B, 256, s/32, s/32)
-            A2C2f(256, 256, n=2, a2=True, area=1, e=0.5),
+        self.width = w = width
+        self.backbone = nn.ModuleList([                  # side of the picture: s
+            Conv(c1, 16 * w, k=3, s=2),                  # (B,  16, s/2,  s/2)
+            Conv(16 * w, 32 * w, k=3, s=2),              # (B,  32, s/4,  s/4)
+            C3k2(32 * w, 64 * w, n=1, e=0.25),           # (B,  64, s/4,  s/4)
+            Conv(64 * w, 128 * w, k=3, s=2),             # (B, 128, s/8,  s/8)
+            C3k2(128 * w, 128 * w, n=1, e=0.25),         # (B, 128, s/8,  s/8)
+            Conv(128 * w, 128 * w, k=3, s=2),            # (B, 128, s/16, s/16)
+            A2C2f(128 * w, 128 * w, n=2, a2=True, area=4, e=0.5),
+            Conv(128 * w, 256 * w, k=3, s=2),            # (B, 256, s/32, s/32)
+            A2C2f(256 * w, 256 * w, n=2, a2=True, area=1, e=0.5),
         ])
-        self.classify = Classify(256, nc)
+        self.classify = Classify(256 * w, nc)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Runs the network.
@@ -59,6 +63,28 @@ class EmotionNet(nn.Module):
         """Returns logits (B, nc) in either mode; `x` as in `forward`."""
         out = self.forward(x)
         return out[1] if isinstance(out, tuple) else out
+
+
+def calibrated(logits: Tensor, temperature: float) -> Tensor:
+    """Returns probabilities (B, nc) of logits (B, nc), made less or more certain (https://arxiv.org/abs/1706.04599).
+
+    Args:
+        logits: as the network gives them.
+        temperature: above 1 less certain, below 1 more.
+    """
+    return (logits if temperature == 1 else logits * (1 / temperature)).softmax(dim=1)
+
+
+def residual_scales(model: nn.Module) -> list[nn.Parameter]:
+    """Returns the scales of the batch normalisations that end a residual branch of `model`."""
+    scales: list[nn.Parameter] = []
+    for module in model.modules():
+        block: Any = module  # ultralytics' blocks do not say what their parts are
+        if isinstance(module, ABlock):
+            scales += [block.attn.proj.bn.weight, block.mlp[1].bn.weight]
+        elif isinstance(module, Bottleneck) and module.add:
+            scales.append(block.cv2.bn.weight)
+    return scales
 
 
 def parameter_count(model: nn.Module) -> int:

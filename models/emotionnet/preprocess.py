@@ -13,7 +13,7 @@ FACE_MARGIN, FACE_SHIFT_Y = 1.08, -0.01
 """How FER2013's crops lie on the boxes of the YuNet detector, so that the daemon's crops look like the training's.
 
 Medians over 1,500 training pictures set into grey frames, less the bias that the empty surround gives the boxes
-(`emotiontrain.geometry` measures both); single pictures lie about 0.08 and 0.03 to either side.
+(`emotiontrain.evaluation.geometry` measures both); single pictures lie about 0.08 and 0.03 to either side.
 """
 
 

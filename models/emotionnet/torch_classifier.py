@@ -8,7 +8,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from emotionnet.classifier import check_crops, check_finite
-from emotionnet.network import EmotionNet, shapes
+from emotionnet.network import EmotionNet, calibrated, shapes
 from emotionnet.weights import SAFETENSORS, WeightsError, WeightsInfo
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -38,7 +38,8 @@ class TorchClassifier:
             chunk = crops[start:start + BUCKETS[-1]]
             padded = np.zeros((_bucket(len(chunk)), *crops.shape[1:]), np.uint8)
             padded[:len(chunk)] = chunk
-            probabilities: Tensor = self._network(self._normalize(torch.from_numpy(padded)))[0]
+            logits = self._network.logits(self._normalize(torch.from_numpy(padded)))
+            probabilities = calibrated(logits, self.info.calibration.temperature)
             out[start:start + len(chunk)] = probabilities[:len(chunk)].cpu().numpy()
         return check_finite(out)
 

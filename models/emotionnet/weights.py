@@ -1,17 +1,18 @@
 """Sets of weights on disk: a JSON that describes them, beside it the same network as safetensors and as ONNX.
 
-    emotionnet.json         labels, input, metrics, provenance, and the sha256 of the other two
+    emotionnet.json         labels, input, calibration, metrics, provenance, and the sha256 of the other two
     emotionnet.onnx         for onnxruntime on a CPU
     emotionnet.safetensors  for torch: a GPU, training, export
 
 Every file is hashed before it is used, and what was hashed is what is loaded.
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import msgspec
 
@@ -22,12 +23,62 @@ LABELS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad"
 
 BUILTIN = Path(__file__).parent / "weights" / "emotionnet.json"
 ONNX, SAFETENSORS = ".onnx", ".safetensors"
+TEMPERATURE = "temperature"
+"""Key of an ONNX file's metadata: what its graph divides the logits by; missing where it does not."""
 
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 class WeightsError(ValueError):
     """A set of weights cannot be used; the message names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a set's probabilities were made to fit the truth, and below which of them an answer is better withheld.
+
+    The defaults are those of a set that was never calibrated.
+
+    Attributes:
+        temperature: the logits are divided by it; the probabilities of both files come after that.
+        abstain_below: what the daemon's `classifier.abstain_below` is where the configuration says `auto`.
+        split: pictures that both were fitted on; None where they were not.
+        truth: what those pictures were compared with: `labels`, or the clear majority of `votes`.
+        pictures: number of them.
+        ece_before: expected calibration error on them at temperature 1.
+        ece_after: the same at `temperature`.
+        accepted: share of them that `abstain_below` keeps.
+        accuracy: share of right answers among those kept.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    temperature: float = 1.0
+    abstain_below: float = 0.4
+    split: str | None = None
+    truth: str | None = None
+    pictures: int = 0
+    ece_before: float | None = None
+    ece_after: float | None = None
+    accepted: float | None = None
+    accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values, which may come from a file."""
+        if not _is_number(self.temperature) or not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"the calibration's temperature is {self.temperature!s:.20}, "
+                             "not a number from 0.01 to 100")
+        for name in ("abstain_below", "ece_before", "ece_after", "accepted", "accuracy"):
+            value: Any = getattr(self, name)
+            if value is None and name != "abstain_below":
+                continue
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise ValueError(f"the calibration's {name} is {value!s:.20}, not a number from 0 to 1")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -44,6 +95,7 @@ class WeightsInfo:
         metrics: split -> figures, as `emotiontrain evaluate` measures them.
         provenance: data, recipe, commands and versions that made the set.
         folder: where the files are.
+        calibration: of the probabilities; a JSON without it, as that of 1.0.0, means that none was done.
     """
 
     name: str
@@ -55,6 +107,7 @@ class WeightsInfo:
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     folder: Path
+    calibration: Calibration = Calibration()
 
     @property
     def model_id(self) -> str:
@@ -100,22 +153,33 @@ def load_info(path: str | Path = "builtin") -> WeightsInfo:
         document = msgspec.json.decode(content, type=_Document)
         values: dict[str, Any] = document.input
         spec = InputSpec(**values)
+        calibrated: dict[str, Any] = document.calibration
+        calibration = Calibration(**calibrated)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file}: {error}; export the set of weights again") from error
     if len(set(document.labels)) != len(document.labels):
         raise WeightsError(f"{file}: a label stands twice in {', '.join(document.labels)}; export the set again")
     return WeightsInfo(
         document.name, document.version, document.labels, spec, document.parameters, document.sha256,
-        document.metrics, document.provenance, file.parent)
+        document.metrics, document.provenance, file.parent, calibration)
 
 
 def write_info(info: WeightsInfo) -> Path:
-    """Writes the JSON of `info` into its folder, whole or not at all, and returns its path."""
+    """Writes the JSON of `info` into its folder, whole or not at all, and returns its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = info.folder / f"{info.name}.json"
+    write_together({path: info_json(info)})
+    return path
+
+
+def info_json(info: WeightsInfo) -> bytes:
+    """Returns the JSON of `info`."""
     content = asdict(info)
     del content["folder"]
-    path = info.folder / f"{info.name}.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-    return path
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def verify_file(path: Path, sha256: str) -> bytes:
@@ -135,11 +199,28 @@ def verify_file(path: Path, sha256: str) -> bytes:
     return content
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
+def write_together(files: dict[Path, bytes]) -> None:
+    """Writes files so that a reader sees the old ones or the new ones, none of them in part.
+
+    All are written beside their places first, so a full disk leaves what was there as it was.
+
+    Raises:
+        OSError: one cannot be written; none is.
+    """
+    partials = {path: path.with_name(f"{path.name}.part") for path in files}
+    path = next(iter(files))
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partials[path].write_bytes(content)
+        for path, partial in partials.items():
+            partial.replace(path)
+    except OSError as error:
+        for partial in partials.values():
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        raise OSError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder, "
+                      "and run the same again") from error
 
 
 _Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")]
@@ -157,6 +238,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     sha256: dict[_Word, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    calibration: dict[str, int | float | str | None] = {}
 
 
 def _find(path: str | Path) -> Path:

@@ -37,7 +37,7 @@ redis:
   max_age: 24h
 compute: {device: auto, workers: auto}
 detector: {width: 640, score: 0.6, min_face: 24, max_faces: 200}
-classifier: {weights: builtin, smoothing_seconds: 0.5, abstain_below: 0.4}
+classifier: {weights: builtin, smoothing_seconds: 0.5, abstain_below: auto}
 spool: {max_bytes: 1GiB}
 http: {listen: 127.0.0.1:9470}
 log: {format: auto, level: info}
@@ -66,6 +66,7 @@ def test_the_schema_of_the_configuration_is_valid_and_accepts_what_the_daemon_ac
 @pytest.mark.parametrize(("section", "content"), [
     ("streem", {}), ("redis", {"urll": "redis://localhost"}), ("detector", {"width": "wide"}),
     ("detector", {"score": 2}), ("compute", {"workers": 0}), ("log", {"level": "loud"}),
+    ("classifier", {"abstain_below": "never"}),
     ("streams", {"lobby": {}}), ("streams", {"lobby": {"source": "a.mp4", "region": [0, 0, 2, 1]}})])
 def test_the_schema_of_the_configuration_refuses_what_the_daemon_refuses(
     section: str, content: Any, schema: Any, tmp_path: Path

@@ -17,12 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import emotiond
 import emotionnet
+import emotiontrain
 import yunet
 from tests.support.process import ServerProcess
 from tests.support.waiting import free_port, poll
 
 DROPS = ("newer_frame", "max_fps", "stale", "too_large", "inference_error", "shutdown")
-_ROOTS = {str(Path(package.__file__ or "").parents[1]) for package in (emotiond, emotionnet, yunet)}
+_ROOTS = {str(Path(package.__file__ or "").parents[1]) for package in (emotiond, emotionnet, emotiontrain, yunet)}
 
 
 @dataclass(frozen=True)

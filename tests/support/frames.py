@@ -1,6 +1,7 @@
 """Frames and what was found in them, made by hand, and a timeline that they are delivered to."""
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -12,7 +13,7 @@ from emotiond.frames import Clock, Frame, FrameLedger, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import Picture
 from emotiond.timeline import Emit, Timeline
-from emotionnet.weights import LABELS, load_info
+from emotionnet.weights import LABELS, WeightsInfo, load_info
 
 Rows = list[list[float]]
 
@@ -52,7 +53,8 @@ class Stage:
     """A timeline of the stream `lobby` with its ledger and metrics, and what it emitted."""
 
     def __init__(
-        self, *, smoothing: float = 0.0, abstain: float = 0.0, empty: bool = True, emit: Emit | None = None
+        self, *, smoothing: float = 0.0, abstain: float | Literal["auto"] = 0.0, empty: bool = True,
+        emit: Emit | None = None, model: WeightsInfo | None = None,
     ) -> None:
         self.ledger = FrameLedger()
         self.ledger.add_stream("lobby")
@@ -60,8 +62,8 @@ class Stage:
         self.metrics.add_stream("lobby")
         self.events: list[FrameEvent] = []
         self.timeline = Timeline(
-            ClassifierConfig(smoothing_seconds=smoothing, abstain_below=abstain), {"site": "hq"}, empty, load_info(),
-            self.ledger, self.metrics, emit or self.emit)
+            ClassifierConfig(smoothing_seconds=smoothing, abstain_below=abstain), {"site": "hq"}, empty,
+            model or load_info(), self.ledger, self.metrics, emit or self.emit)
 
     def emit(self, event: FrameEvent, frame: Frame) -> None:
         assert frame.index == event.frame

@@ -11,7 +11,9 @@ import pytest
 
 from emotionnet.classifier import Classifier, NonFiniteError, load_classifier
 from emotionnet.preprocess import InputSpec
-from emotionnet.weights import LABELS, WeightsError, WeightsInfo, write_info
+from emotionnet.weights import LABELS, WeightsError, WeightsInfo, load_info, write_info
+
+SIDE = load_info().input.side
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def classifier() -> Classifier:
 def crops() -> np.ndarray:
     """Returns 150 crops of noise at all levels of light, more than two chunks."""
     random = np.random.default_rng(7)
-    return (random.integers(0, 256, (150, 64, 64)) * random.random((150, 1, 1))).astype(np.uint8)
+    return (random.integers(0, 256, (150, SIDE, SIDE)) * random.random((150, 1, 1))).astype(np.uint8)
 
 
 def test_each_row_holds_the_probabilities_of_one_crop(classifier: Classifier, crops: np.ndarray) -> None:
@@ -43,7 +45,7 @@ def test_a_crop_gets_the_same_answer_alone_and_among_others(classifier: Classifi
 
 
 def test_no_crops_give_no_rows(classifier: Classifier) -> None:
-    assert classifier.classify(np.empty((0, 64, 64), np.uint8)).shape == (0, len(LABELS))
+    assert classifier.classify(np.empty((0, SIDE, SIDE), np.uint8)).shape == (0, len(LABELS))
 
 
 def test_a_view_that_is_not_contiguous_is_classified_like_its_copy(classifier: Classifier, crops: np.ndarray) -> None:
@@ -53,10 +55,10 @@ def test_a_view_that_is_not_contiguous_is_classified_like_its_copy(classifier: C
 
 
 @pytest.mark.parametrize("wrong", [
-    np.zeros((2, 48, 48), np.uint8), np.zeros((64, 64), np.uint8), np.zeros((2, 64, 64), np.float32),
+    np.zeros((2, 48, 48), np.uint8), np.zeros((SIDE, SIDE), np.uint8), np.zeros((2, SIDE, SIDE), np.float32),
 ])
 def test_crops_of_another_shape_or_type_are_refused(classifier: Classifier, wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"takes \(N, 64, 64\) uint8"):
+    with pytest.raises(ValueError, match=rf"takes \(N, {SIDE}, {SIDE}\) uint8"):
         classifier.classify(wrong)
 
 

@@ -20,12 +20,13 @@ from emotionnet.export import save_weights
 from emotionnet.network import EmotionNet
 from emotionnet.preprocess import InputSpec, normalize
 from emotionnet.torch_classifier import load_network
-from emotionnet.weights import WeightsError, WeightsInfo, load_info, write_info
+from emotionnet.weights import Calibration, WeightsError, WeightsInfo, load_info, write_info
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # torch's exporter alone takes ten seconds of a free core
 
 CLASSES = ("bored", "calm", "glad", "moved", "tired")
 TENSORS = "other.safetensors"
+TEMPERATURE = 1.7
 
 
 def make_network(classes: int = len(CLASSES)) -> EmotionNet:
@@ -53,7 +54,7 @@ def weights(network: EmotionNet, tmp_path_factory: pytest.TempPathFactory) -> We
     return save_weights(
         tmp_path_factory.mktemp("set"), network, name="other", version="0.1", labels=CLASSES,
         spec=InputSpec(side=96, mean=0.4, std=0.2, margin=1.3, shift_y=0.1), metrics={"test": {"accuracy": 0.2}},
-        provenance={"data": "noise"})
+        provenance={"data": "noise"}, calibration=Calibration(TEMPERATURE, 0.55, "validation", "labels", 900, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,8 @@ def test_the_graph_does_what_normalisation_and_network_do(
     onnx: Classifier, weights: WeightsInfo, crops: np.ndarray
 ) -> None:
     with torch.inference_mode():
-        expected = load_network(weights)(torch.from_numpy(normalize(crops[:8], weights.input)))[0].numpy()
+        logits = load_network(weights)(torch.from_numpy(normalize(crops[:8], weights.input)))[1]
+        expected = (logits / TEMPERATURE).softmax(dim=1).numpy()
 
     assert np.abs(onnx.classify(crops[:8]) - expected).max() < 1e-4
 
@@ -106,13 +108,36 @@ def test_rounding_to_half_precision_hardly_moves_a_probability(
     network: EmotionNet, onnx: Classifier, crops: np.ndarray
 ) -> None:
     with torch.inference_mode():
-        exact = network(torch.from_numpy(normalize(crops[:8], onnx.info.input)))[0].numpy()
+        logits = network(torch.from_numpy(normalize(crops[:8], onnx.info.input)))[1]
+        exact = (logits / TEMPERATURE).softmax(dim=1).numpy()
 
     assert np.abs(onnx.classify(crops[:8]) - exact).max() < 5e-3
 
 
+def test_without_a_temperature_the_graph_divides_by_none(
+    network: EmotionNet, tmp_path: Path, crops: np.ndarray
+) -> None:
+    info = save_weights(tmp_path, network, name="plain", version="1", labels=CLASSES, spec=InputSpec(side=32),
+                        metrics={}, provenance={})
+    small = np.ascontiguousarray(crops[:3, :32, :32])
+    with torch.inference_mode():
+        expected = load_network(info)(torch.from_numpy(normalize(small, info.input)))[0].numpy()
+
+    for device in ("cpu", "torch:cpu"):
+        assert np.abs(load_classifier(tmp_path, device).classify(small) - expected).max() < 1e-4
+    assert info.calibration == Calibration()
+
+
+def test_a_network_wider_than_what_is_loaded_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"is 2 times as wide as what a set of weights holds; keep it as a teacher"):
+        save_weights(tmp_path, EmotionNet(3, 2, width=2), name="n", version="1", labels=("a", "b"), spec=InputSpec(),
+                     metrics={}, provenance={})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_two_files_of_the_built_in_weights_agree() -> None:
-    crops = np.random.default_rng(9).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    side = load_info().input.side
+    crops = np.random.default_rng(9).integers(0, 256, (3, side, side), dtype=np.uint8)
 
     one, other = (load_classifier("builtin", device).classify(crops) for device in ("cpu", "torch:cpu"))
 

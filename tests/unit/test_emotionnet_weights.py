@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import re
+import resource
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emotionnet.classifier import load_classifier
-from emotionnet.weights import BUILTIN, LABELS, WeightsError, load_info, write_info
+from emotionnet.weights import BUILTIN, LABELS, Calibration, WeightsError, load_info, write_info, write_together
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -70,12 +73,70 @@ def test_the_model_card_tells_the_figures_of_the_json() -> None:
         figures = info.metrics[split]
         assert f"{figures['accuracy']:.1%}".replace("%", " %") in card
         assert f"{figures['macro_f1']:.3f}" in card
+        told = [value for block in (figures, figures.get("votes", {})) for name, value in block.items()
+                if name in {"accuracy", "ece", "balanced_accuracy"}]
+        assert [value for value in told if f"{value:.1%}".replace("%", " %") not in card] == []
     for label, row in zip(info.labels, info.metrics["test"]["confusion"], strict=True):
         assert f"| **{label}** | " + " | ".join(map(str, row)) + " |" in card
 
 
 def test_the_shipped_weights_are_right_on_at_least_60_of_100_test_pictures() -> None:
     assert load_info().metrics["test"]["accuracy"] >= 0.60
+
+
+def test_a_set_from_before_calibration_loads_uncalibrated(weights: Path) -> None:
+    rewrite(weights, lambda c: c.pop("calibration", None))
+
+    assert load_info(weights).calibration == Calibration(temperature=1.0, abstain_below=0.4)
+
+
+def test_a_calibration_is_read_back_equal(weights: Path) -> None:
+    calibration = Calibration(1.25, 0.55, "validation", "votes", 2854, 0.1062, 0.0125, 0.86, 0.901)
+
+    write_info(replace(load_info(weights), calibration=calibration))
+
+    assert load_info(weights).calibration == calibration
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"temperature": 0}, "temperature is 0, not a number from 0.01 to 100"),
+    ({"temperature": -1.5}, "temperature is -1.5, not a number from 0.01 to 100"),
+    ({"temperature": 10**400}, "not a number from 0.01 to 100"),
+    ({"temperature": None}, "temperature is None"),
+    ({"temperature": "warm"}, "temperature is warm"),
+    ({"abstain_below": 1.01}, "abstain_below is 1.01, not a number from 0 to 1"),
+    ({"abstain_below": None}, "abstain_below is None"),
+    ({"ece_after": -0.1}, "ece_after is -0.1"),
+    ({"bias": 1}, "unexpected keyword argument 'bias'"),
+])
+def test_a_calibration_that_cannot_be_right_is_refused(weights: Path, change: dict[str, object], words: str) -> None:
+    rewrite(weights, lambda c: c.update(calibration=change))
+
+    message = refusal(weights)
+
+    assert message.startswith(str(weights / "emotionnet.json"))
+    assert re.search(words, message)
+
+
+def test_a_json_whose_temperature_is_not_that_of_the_onnx_is_refused(weights: Path) -> None:
+    calibration = load_info(weights).calibration
+    write_info(replace(load_info(weights), calibration=replace(calibration, temperature=calibration.temperature * 2)))
+
+    assert f"but the JSON beside it says {calibration.temperature * 2}; export the set again" in refusal(weights)
+
+
+def test_on_a_full_disk_the_old_files_stay_and_no_parts(weights: Path) -> None:
+    before = {file.name: file.read_bytes() for file in weights.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # larger files are written in part, then fail
+    try:
+        with pytest.raises(OSError, match=r"emotionnet\.onnx: cannot be written \(.+\); make room or") as caught:
+            write_together({weights / "emotionnet.json": b"{}", weights / "emotionnet.onnx": bytes(200_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "\n" not in str(caught.value)
+    assert {file.name: file.read_bytes() for file in weights.iterdir()} == before
 
 
 def test_a_set_is_named_by_its_json_or_by_its_folder(weights: Path) -> None:

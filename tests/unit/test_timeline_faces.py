@@ -1,6 +1,7 @@
 """What an event says of a face: track, smoothing over uneven times, abstention, whole pixels, rounded numbers."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotionnet.weights import LABELS, load_info
+from emotionnet.weights import LABELS, Calibration, load_info
 from tests.support.frames import FACE, HAPPY, NEUTRAL, Stage, certain, make_frame
 
 MODEL = load_info()
@@ -82,6 +83,17 @@ def test_a_clock_that_goes_back_does_not_disturb_smoothing() -> None:
 
     assert [event.faces[0].smoothed.emotion for event in stage.events] == ["neutral", "neutral", "happy"]
     assert stage.events[2].faces[0].smoothed.confidence == pytest.approx(1 - math.exp(-1), abs=1e-4)
+
+
+@pytest.mark.parametrize(("confidence", "abstained"), [(0.5499, True), (0.55, False)])
+def test_left_to_the_weights_a_face_abstains_below_what_their_calibration_says(
+    confidence: float, abstained: bool
+) -> None:
+    stage = Stage(abstain="auto", model=replace(MODEL, calibration=Calibration(abstain_below=0.55)))
+
+    stage.deliver(0, FACE, [certain(HAPPY, confidence)])
+
+    assert stage.events[0].faces[0].abstained is abstained
 
 
 @pytest.mark.parametrize(("confidence", "abstained"), [(0.3999, True), (0.4, False), (0.4001, False)])

@@ -1,76 +1,196 @@
-"""Augmentations on whole batches: one resampling of each picture, so that two cores keep the network fed."""
+"""Augmentations on whole batches, each picture with its own draw: torchvision transforms that keep two cores fed.
 
-from dataclasses import dataclass
+torchvision's own transforms draw one set of values a call, so that they would have to run picture by picture.
+Faces are mirrored left to right but not turned upside down: no camera sees them so, and the network would spend
+its few weights on it. All draws come from torch's global generator.
+"""
 
+from typing import Any
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
+
+from emotiontrain.recipe import Augmentation
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Strengths; each picture draws its own values uniformly within them.
-
-    Attributes:
-        rotate: degrees to either side.
-        zoom: fraction of the side to either side.
-        shift: fraction of the side to either side.
-        contrast: factor's distance from 1.
-        brightness: added, as a fraction of the full range.
-        erase: probability of one grey rectangle of up to 40 % of each side.
-    """
-
-    rotate: float = 12.0
-    zoom: float = 0.12
-    shift: float = 0.08
-    contrast: float = 0.3
-    brightness: float = 0.12
-    erase: float = 0.25
+def augmentation(strength: Augmentation, side: int) -> v2.Compose:
+    """Returns the transform from (B, H, W) uint8 to (B, 1, side, side) float 0..1."""
+    return v2.Compose([
+        LowResolution(strength.low_resolution),
+        Jpeg(strength.jpeg),
+        ToFloat(),
+        Blur(strength.blur),
+        Move(strength, side),
+        Light(strength.contrast, strength.brightness),
+        Noise(strength.noise),
+        Erase(strength.erase),
+    ])
 
 
 def resample(pictures: Tensor, side: int) -> Tensor:
-    """Scales (B, H, W) uint8 to (B, 1, side, side) float 0..1, bilinear as the daemon's preprocessing enlarges."""
-    scaled = functional.interpolate(pictures[:, None].float(), (side, side), mode="bilinear", align_corners=False)
+    """Scales (B, H, W) uint8 to (B, 1, side, side) float 0..1, as the daemon does: by area down, bilinear up."""
+    grey = pictures[:, None].float()
+    if grey.shape[-1] > side:
+        scaled = functional.interpolate(grey, (side, side), mode="area")
+    else:
+        scaled = functional.interpolate(grey, (side, side), mode="bilinear", align_corners=False)
     return scaled / 255
 
 
-def augment(pictures: Tensor, side: int, strength: Augmentation, generator: torch.Generator) -> Tensor:
-    """Resamples (B, H, W) uint8 to (B, 1, side, side) float 0..1 under random flips, shears of view and light.
+class LowResolution(v2.Transform):
+    """Scales some of (B, H, W) uint8 down to a few pixels and back."""
 
-    Faces are mirrored left to right but never upside down: no camera sees them so, and the network would
-    spend its few weights on it.
-    """
-    count = len(pictures)
+    SIDES = (16, 20, 24, 28, 32, 40)
 
-    def uniform(limit: float) -> Tensor:
-        return (torch.rand(count, generator=generator) * 2 - 1) * limit
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
 
-    angle = torch.deg2rad(uniform(strength.rotate))
-    scale = 1 + uniform(strength.zoom)
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    theta = torch.stack([
-        torch.stack([cos * mirror, -sin, uniform(2 * strength.shift)], dim=1),
-        torch.stack([sin * mirror, cos, uniform(2 * strength.shift)], dim=1),
-    ], dim=1)                                                                     # (B, 2, 3)
-    grid = functional.affine_grid(theta, [count, 1, side, side], align_corners=False)
-    out = functional.grid_sample(
-        pictures[:, None].float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-    contrast = (1 + uniform(strength.contrast)).view(-1, 1, 1, 1)
-    middle = out.mean(dim=(1, 2, 3), keepdim=True)
-    out = ((out - middle) * contrast + middle + uniform(strength.brightness).view(-1, 1, 1, 1)).clamp_(0, 1)
-    return _erase(out, strength.erase, generator)
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch with some pictures coarser; each drawn side is one call of the scaler."""
+        chosen = torch.rand(len(inpt)) < self.probability
+        size = torch.randint(len(self.SIDES), (len(inpt),))
+        out = inpt.clone()
+        for index, side in enumerate(self.SIDES):
+            group = chosen & (size == index)
+            if group.any() and side < inpt.shape[-1]:
+                small = functional.interpolate(inpt[group][:, None].float(), (side, side), mode="area")
+                back = functional.interpolate(small, inpt.shape[-2:], mode="bilinear", align_corners=False)
+                out[group] = back[:, 0].round().to(torch.uint8)
+        return out
 
 
-def _erase(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Covers one rectangle of a picture with its mean, with the given probability (arXiv:1708.04896)."""
-    count, _, side, _ = pictures.shape
-    centre = torch.rand(count, 2, generator=generator) * side
-    half = torch.rand(count, 2, generator=generator) * side * 0.2
-    along = torch.arange(side) + 0.5
-    rows = (along[None] - centre[:, :1]).abs() < half[:, :1]                      # (B, side)
-    columns = (along[None] - centre[:, 1:]).abs() < half[:, 1:]
-    chosen = torch.rand(count, 1, 1, generator=generator) < probability
-    mask = (rows[:, :, None] & columns[:, None, :] & chosen)[:, None]
-    return torch.where(mask, pictures.mean(dim=(1, 2, 3), keepdim=True), pictures)
+class Jpeg(v2.Transform):
+    """Compresses some of (B, H, W) uint8."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch with some pictures compressed and decoded."""
+        chosen, quality = torch.rand(len(inpt)) < self.probability, torch.randint(15, 71, (len(inpt),))
+        out = inpt.clone()
+        for index in np.flatnonzero(chosen.numpy()):
+            _, data = cv2.imencode(".jpg", inpt[index].numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality[index])])
+            out[index] = torch.from_numpy(np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)))
+        return out
+
+
+class ToFloat(v2.Transform):
+    """Turns (B, H, W) uint8 into (B, 1, H, W) float 0..1."""
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch as floats."""
+        return inpt[:, None].float() / 255
+
+
+class Blur(v2.Transform):
+    """Blurs some of (B, 1, H, W) with Gaussians of .4 to 1.5 pixels."""
+
+    RADIUS = 4
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch with some pictures blurred: one separable kernel a picture, as a grouped convolution."""
+        chosen, sigma = torch.rand(len(inpt)) < self.probability, 0.4 + 1.1 * torch.rand(len(inpt))
+        if not chosen.any():
+            return inpt
+        sigma = sigma[chosen, None]
+        kernel = torch.exp(-torch.arange(-self.RADIUS, self.RADIUS + 1) ** 2 / (2 * sigma ** 2))
+        kernel = kernel / kernel.sum(dim=1, keepdim=True)                         # (n, 2r + 1)
+        few = inpt[chosen].transpose(0, 1)                                        # (1, n, H, W): a group a picture
+        few = functional.pad(few, [self.RADIUS] * 4, mode="replicate")
+        few = functional.conv2d(few, kernel[:, None, :, None], groups=len(kernel))
+        few = functional.conv2d(few, kernel[:, None, None, :], groups=len(kernel))
+        out = inpt.clone()
+        out[chosen] = few.transpose(0, 1)
+        return out
+
+
+class Move(v2.Transform):
+    """Mirrors, turns, zooms and shifts (B, 1, H, W) in one resampling to (B, 1, side, side)."""
+
+    def __init__(self, strength: Augmentation, side: int) -> None:
+        super().__init__()
+        self.strength, self.side = strength, side
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch moved; what comes into view repeats the picture's edge."""
+        count, strength = len(inpt), self.strength
+        angle = torch.deg2rad(_uniform(count, strength.rotate))
+        scale = 1 + _uniform(count, strength.zoom)
+        mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+        turn = torch.where(torch.rand(count) < strength.upside_down, -1.0, 1.0)
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        theta = torch.stack([
+            torch.stack([cos * mirror, -sin * turn, _uniform(count, 2 * strength.shift)], dim=1),
+            torch.stack([sin * mirror, cos * turn, _uniform(count, 2 * strength.shift)], dim=1),
+        ], dim=1)                                                                 # (B, 2, 3)
+        if inpt.shape[-1] > 2 * self.side:  # bilinear sampling would skip pixels
+            inpt = functional.interpolate(inpt, (self.side, self.side), mode="area")
+        grid = functional.affine_grid(theta, [count, 1, self.side, self.side], align_corners=False)
+        return functional.grid_sample(inpt, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class Light(v2.Transform):
+    """Changes contrast and brightness of (B, 1, H, W)."""
+
+    def __init__(self, contrast: float, brightness: float) -> None:
+        super().__init__()
+        self.contrast, self.brightness = contrast, brightness
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch in other light, within 0..1."""
+        contrast = (1 + _uniform(len(inpt), self.contrast)).view(-1, 1, 1, 1)
+        brightness = _uniform(len(inpt), self.brightness).view(-1, 1, 1, 1)
+        middle = inpt.mean(dim=(1, 2, 3), keepdim=True)
+        return ((inpt - middle) * contrast + middle + brightness).clamp(0, 1)
+
+
+class Noise(v2.Transform):
+    """Adds Gaussian noise to some of (B, 1, H, W)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch with some pictures noisy, within 0..1."""
+        chosen, strength = torch.rand(len(inpt)) < self.probability, 0.06 * torch.rand(len(inpt))
+        if not chosen.any():
+            return inpt
+        out = inpt.clone()
+        noise = torch.randn(out[chosen].shape) * strength[chosen].view(-1, 1, 1, 1)
+        out[chosen] = (out[chosen] + noise).clamp(0, 1)
+        return out
+
+
+class Erase(v2.Transform):
+    """Covers a rectangle of some of (B, 1, H, W) with the picture's mean (arXiv:1708.04896)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Returns the batch with some pictures partly covered."""
+        count, _, side, _ = inpt.shape
+        centre, half = torch.rand(count, 2) * side, torch.rand(count, 2) * side * 0.2
+        along = torch.arange(side) + 0.5
+        rows = (along[None] - centre[:, :1]).abs() < half[:, :1]                  # (B, side)
+        columns = (along[None] - centre[:, 1:]).abs() < half[:, 1:]
+        chosen = torch.rand(count, 1, 1) < self.probability
+        mask = (rows[:, :, None] & columns[:, None, :] & chosen)[:, None]
+        return torch.where(mask, inpt.mean(dim=(1, 2, 3), keepdim=True), inpt)
+
+
+def _uniform(count: int, limit: float) -> Tensor:
+    return (torch.rand(count) * 2 - 1) * limit

@@ -2,21 +2,29 @@
 
 import argparse
 import json
+import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from emotionnet.classifier import load_classifier
+from rich.console import Console
+from rich.progress import Progress
+
 from emotionnet.preprocess import FACE_MARGIN, FACE_SHIFT_Y, InputSpec
 from emotionnet.weights import WeightsError, write_info
-from emotiontrain.data import DataError, Dataset, load_data
+from emotiontrain.data import DataError, load_data
+from emotiontrain.data.report import describe
+from emotiontrain.files import write_whole
+from emotiontrain.recipe import PRESETS, RecipeError
 
-DONE, FAILURE, NO_INPUT = 0, 1, 66
-"""Exit codes; argparse adds 2 for wrong usage."""
+DONE, FAILURE, USAGE, NO_INPUT = 0, 1, 2, 66
+"""Exit codes."""
 
-_DATA_HELP = "folder or tar with train/<label>/*.jpg and test/<label>/*.jpg, or `kaggle`"
+_DATA_HELP = "folder or tar with train/<label>/, validation/<label>/ and test/<label>/, or `kaggle` for FER2013"
 
 
 class CommandError(Exception):
@@ -30,62 +38,93 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except DataError as error:
         return _fail(error, NO_INPUT)
+    except RecipeError as error:
+        return _fail(error, USAGE)
     except (CommandError, WeightsError, RuntimeError, OSError) as error:
         return _fail(error, FAILURE)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same `train` goes on from its last whole epoch", FAILURE)
+        return _fail("interrupted; `train` goes on from its last whole epoch, anything else begins anew", FAILURE)
     return DONE
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    data = load_data(arguments.data)
-    for split, pictures in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        print(f"{split:<11}{len(pictures):>6}  " + "  ".join(f"{k} {n}" for k, n in pictures.counts().items()))
-    for reason, count in data.dropped.items():
-        print(f"dropped    {count:>6}  {reason}")
+    sheet = _import_torch_part("emotiontrain.data.contact_sheet") if arguments.sheet else None
+    data = load_data(arguments.data, arguments.votes)
+    print(describe(data))
+    if sheet:
+        sheet.draw_sheet(data, arguments.sheet)
+        print(f"\ncontact sheet: {arguments.sheet}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    chosen = {name: value for name, value in vars(arguments).items() if value is not None}
+    recipe = PRESETS[arguments.preset].with_options(chosen)
+    if recipe.vote_weight and arguments.votes is None:
+        raise RecipeError("--vote-weight needs the votes; give their CSV with --votes")
+    if bool(recipe.distill) != bool(arguments.teacher):
+        raise RecipeError("--teacher and --distill belong together; give both, or neither")
     module = _import_torch_part("emotiontrain.train")
-    recipe = module.Recipe()
-    given = {field: getattr(arguments, field) for field in ("epochs", "batch", "learning_rate", "seed")}
-    recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
-    if arguments.side:
-        recipe = replace(recipe, input=replace(recipe.input, side=arguments.side))
-    try:
-        best = module.train(arguments.data, arguments.folder, recipe, arguments.device)
-    except module.RunError as error:
-        raise CommandError(str(error)) from error
-    print(f"best on validation: epoch {best['epoch']}, {best['validation_accuracy']:.2%}; "
-          f"next: emotiontrain export {arguments.folder} WEIGHTS --version VERSION")
+    data = load_data(arguments.data, arguments.votes)
+    for note in data.notes:
+        print(f"emotiontrain: {note}", file=sys.stderr)
+    machine = module.Machine(arguments.device, arguments.threads, arguments.compile)
+    best = module.train(data, arguments.folder, recipe, machine, start=arguments.start, teachers=arguments.teacher)
+    if best:
+        print(f"best on validation: epoch {best['epoch']}, {best['accuracy']:.2%}; "
+              f"next: emotiontrain export {arguments.folder} WEIGHTS --version VERSION --data {arguments.data}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
     module = _import_torch_part("emotiontrain.export")
-    try:
-        info = module.export(arguments.run_folder, arguments.folder, name=arguments.name, version=arguments.version,
-                             margin=arguments.margin, shift_y=arguments.shift_y)
-    except module.RunError as error:
-        raise CommandError(str(error)) from error
-    if not info.provenance["finished"]:
-        print(f"emotiontrain: this run is at epoch {info.provenance['epochs_run']} of "
-              f"{info.provenance['recipe']['epochs']}", file=sys.stderr)
+    if (arguments.votes or arguments.calibrate_on) and not arguments.data:
+        raise RecipeError("--votes and --calibrate-on calibrate on validation pictures; give them with --data")
+    data = load_data(arguments.data, arguments.votes) if arguments.data else None
+    info = module.export(
+        arguments.run_folder, arguments.folder, name=arguments.name, version=arguments.version,
+        margin=arguments.margin, shift_y=arguments.shift_y, data=data,
+        on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"))
+    if notice := module.notice(info):
+        print(f"emotiontrain: {notice}", file=sys.stderr)
     sizes = ", ".join(f"{name} {(info.folder / name).stat().st_size / 1e6:.2f} MB" for name in info.sha256)
-    print(f"{info.model_id}: {sizes}")
+    print(f"{info.model_id}: {sizes}, temperature {info.calibration.temperature}, "
+          f"abstains below {info.calibration.abstain_below}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from emotiontrain.evaluate import evaluate, table
-    classifier = load_classifier(arguments.weights, arguments.device)
-    data: Dataset = load_data(arguments.data)
+    from emotiontrain.evaluation import report
+    from emotiontrain.evaluation.figures import check_labels
+    from emotiontrain.evaluation.parallel import load_parallel
+    if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
+        raise CommandError(f"{arguments.report}: is a file; give --report the folder that the page goes into")
+    threads = arguments.threads if arguments.threads > 0 else os.cpu_count() or 1
+    classifier = load_parallel(arguments.weights, arguments.device, threads)
+    info = classifier.info
+    data = load_data(arguments.data, arguments.votes)
+    check_labels(info, data.labels)
     split = data.test if arguments.split == "test" else data.validation
-    result = evaluate(classifier, split)
-    print(f"{classifier.info.model_id} on {arguments.split}, {table(result)}")
+    if not len(split):
+        raise DataError(f"{arguments.data}: has no {arguments.split} pictures; add some, or measure another --split")
+    options = ((f"--{name}", getattr(arguments, name)) for name in ("votes", "split", "device", "report"))
+    command = ["emotiontrain", "evaluate", arguments.weights, arguments.data,
+               *(str(part) for option, value in options if value for part in (option, value))]
+    document = report.describe(info, data, arguments.split, arguments.data, shlex.join(command))
+    if arguments.report:
+        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+            task = progress.add_task("", total=report.STEPS)
+            document |= report.measure_all(
+                classifier, split, lambda what, passes: progress.update(task, advance=passes, description=what))
+    else:
+        document |= report.measure(classifier, split)
+    print(f"{info.model_id} on {arguments.split}, {report.summary(document)}")
+    for line in report.comparisons(document):
+        print(line)
+    if arguments.report:
+        print(f"page: {report.write_page(arguments.report, document)}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_whole(arguments.json, (json.dumps(document, indent=2) + "\n").encode())
     if arguments.store:
-        metrics = classifier.info.metrics | {arguments.split: result}
-        print(f"stored in {write_info(replace(classifier.info, metrics=metrics))}")
+        metrics = info.metrics | {arguments.split: document["figures"]}
+        print(f"stored in {write_info(replace(info, metrics=metrics))}")
 
 
 def _import_torch_part(name: str) -> Any:
@@ -109,16 +148,21 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add("data", _data, "Read and clean the data, and say what is in it.")
     command.add_argument("data", help=_DATA_HELP)
+    command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
+    command.add_argument("--sheet", type=_png, metavar="FILE.png", help="draw some pictures of each class there, "
+                         "as they are and as training varies them")
 
     command = add("train", _train, "Train, or go on with the run in RUN.")
     command.add_argument("data", help=_DATA_HELP)
-    command.add_argument("folder", type=Path, metavar="RUN", help="folder for checkpoint, best weights and log")
-    command.add_argument("--epochs", type=_positive)
-    command.add_argument("--batch", type=_positive)
-    command.add_argument("--learning-rate", type=float, help="at the top of the cycle")
-    command.add_argument("--side", type=_side, help="of the network's input, a multiple of 32")
-    command.add_argument("--seed", type=int)
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    command.add_argument("folder", type=Path, metavar="RUN", help="folder for checkpoint, best weights and logs")
+    command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
+    command.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with this set, or run's folder")
+    command.add_argument("--teacher", type=Path, metavar="WEIGHTS", action="append", default=[],
+                         help="distil the outputs of this set of weights, or run's folder; several are averaged")
+    command.add_argument("--device", default="cpu", help="torch device; `cuda` under torchrun takes a GPU a process")
+    command.add_argument("--threads", type=int, default=0, help="CPU threads a process (default: one a core)")
+    command.add_argument("--compile", action="store_true", help="torch.compile the network; needs a C++ compiler")
+    add_recipe(command)
 
     command = add("export", _export, "Write the best weights of a run as a set for the daemon.")
     command.add_argument("run_folder", type=Path, metavar="RUN")
@@ -127,21 +171,47 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--version", required=True)
     command.add_argument("--margin", type=float, default=FACE_MARGIN, help="a crop's side over its box's (%(default)s)")
     command.add_argument("--shift-y", type=float, default=FACE_SHIFT_Y, help="of a crop, in its sides (%(default)s)")
+    command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
+    command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
+    command.add_argument("--calibrate-on", choices=("labels", "votes"),
+                         help="what counts as true (default: votes where they are given)")
 
     command = add("evaluate", _evaluate, "Measure a set of weights as the daemon runs it.")
     command.add_argument("weights", help="JSON or folder of the set, or `builtin`")
     command.add_argument("data", help=_DATA_HELP)
-    command.add_argument("--split", choices=("validation", "test"), default="validation")
+    command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
+    command.add_argument("--split", choices=("validation", "test"), default="validation",
+                         help="(default: %(default)s)")
+    command.add_argument("--report", type=Path, metavar="FOLDER", help="measure robustness, the daemon's path and "
+                         "speed too, and write all of it there as one page, index.html")
     command.add_argument("--device", default="cpu", help="cpu (onnxruntime, the default) or a torch device")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one a core)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     command.add_argument("--store", action="store_true", help="keep the figures in the JSON of the set")
     return parser
 
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return int(text)
+def add_recipe(command: argparse.ArgumentParser) -> None:
+    """Adds an option for each value of a recipe; what it means is said where the recipe defines it."""
+    group = command.add_argument_group("recipe")
+    group.add_argument("--preset", choices=sorted(PRESETS), default="default", help="(default: %(default)s)")
+    group.add_argument("--side", type=_side, help="of the network's input, a multiple of 32 "
+                       f"(default: {PRESETS['default'].input.side})")
+    for owner in (PRESETS["default"], PRESETS["default"].augmentation):
+        meaning = _attributes(type(owner))
+        for field in fields(owner):
+            value = getattr(owner, field.name)
+            if isinstance(value, int | float | str):
+                choices = get_args(field.type)
+                group.add_argument(
+                    f"--{field.name.replace('_', '-')}", type=type(value), choices=choices or None,
+                    help=f"{meaning[field.name]} (default: {value})".replace("%", "%%"))
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Returns attribute -> meaning, as the docstring of `kind` has them."""
+    found = re.findall(r"^ {4,8}(\w+): (.+(?:\n {9,}.+)*)", (kind.__doc__ or "").split("Attributes:")[1], re.MULTILINE)
+    return {name: " ".join(meaning.split()).rstrip(".").replace("`", "") for name, meaning in found}
 
 
 def _side(text: str) -> int:
@@ -151,10 +221,13 @@ def _side(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _png(text: str) -> Path:
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text} does not end in .png")
+    return Path(text)
+
+
 def _fail(error: object, code: int) -> int:
     print(f"emotiontrain: {error}", file=sys.stderr)
     return code
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,23 +1,31 @@
-"""From a run's folder to a set of weights that the daemon loads, with where it came from in its JSON."""
+"""From a run's folder to a set of weights that the daemon loads: calibrated, with where it came from in its JSON."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
 
-from emotionnet.export import save_weights
-from emotionnet.network import EmotionNet
-from emotionnet.preprocess import InputSpec
-from emotionnet.weights import LABELS, WeightsInfo
+from emotionnet.export import round_kernels, save_weights
+from emotionnet.weights import LABELS, Calibration, WeightsInfo
+from emotiontrain.calibrate import LEAST_PICTURES, CalibrationError, Truth, calibrate
 from emotiontrain.checkpoint import STATE
-from emotiontrain.data import KAGGLE_SET
-from emotiontrain.train import BEST, LOG, RunError, versions
+from emotiontrain.data import Dataset
+from emotiontrain.data.sources import KAGGLE_SET
+from emotiontrain.provenance import describe_data, versions
+from emotiontrain.recipe import PRESETS, Recipe
+from emotiontrain.start import Trained, load_trained
+from emotiontrain.train import LOG, RunError, best_entry, predict
+
+FER2013_TEST = 3589
+"""Pictures in FER2013's test split, which is always whole."""
 
 
-def export(run: Path, folder: Path, *, name: str, version: str, margin: float, shift_y: float) -> WeightsInfo:
+def export(
+    run: Path, folder: Path, *, name: str, version: str, margin: float, shift_y: float, data: Dataset | None = None,
+    on: Truth = "labels",
+) -> WeightsInfo:
     """Writes the best weights of a run as a set of weights.
 
     Args:
@@ -27,49 +35,111 @@ def export(run: Path, folder: Path, *, name: str, version: str, margin: float, s
         version: version of the set.
         margin: of the daemon's crops, as in `InputSpec`.
         shift_y: of the daemon's crops, as in `InputSpec`.
+        data: what the run was trained on; its validation split calibrates. Without it nothing is calibrated.
+        on: what the calibration counts as true.
 
     Raises:
-        RunError: `run` holds no run, or one whose files cannot be read.
-        WeightsError: the run diverged.
+        RunError: `run` holds no run, or `data` has other labels.
+        StartError: a file of the run cannot be read.
+        CalibrationError: votes are asked for and `data` has none.
+        WeightsError: the run diverged, or its network is wider than what is exported.
+        OSError: the set cannot be written; what was in `folder` stays as it was.
     """
     log = _read_log(run)
-    recipe = log["recipe"]
-    spec = replace(InputSpec(**recipe.pop("input")), margin=margin, shift_y=shift_y)
-    recipe["input"] = {"side": spec.side, "mean": spec.mean, "std": spec.std}
-    network = EmotionNet(3, len(LABELS))
-    try:
-        network.load_state_dict(safetensors.torch.load_file(run / BEST))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{run / BEST}: {str(error).splitlines()[0]}; run the training again") from error
+    trained = load_trained(run)
+    recipe = Recipe.from_json(log["recipe"])
+    calibration = Calibration() if data is None else calibrate_trained(trained, data, on)
+    calibrating = "" if data is None else f" --data DATA{' --votes VOTES' if on == 'votes' else ''} --calibrate-on {on}"
+    counts: dict[str, Any] = log.get("data") or (describe_data(data) if data else {})
+    fer2013 = trained.labels == LABELS and sum(counts.get("test", {}).values()) == FER2013_TEST
     provenance = {
-        "data": {"set": f"https://www.kaggle.com/datasets/{KAGGLE_SET}", **log.get("data", {})},
-        "recipe": recipe,
+        "data": {"set": f"https://www.kaggle.com/datasets/{KAGGLE_SET}" if fer2013 else "a set of one's own", **counts},
+        "recipe": recipe.to_json(),
+        "start": log.get("start"),
+        "teachers": log.get("teachers", []),
         "epochs_run": len(log["epochs"]),
-        "finished": len(log["epochs"]) == recipe["epochs"],
-        "best_epoch": log["best"],
+        "finished": log.get("finished", len(log["epochs"]) >= recipe.epochs),
+        "best_epoch": best_entry(log["epochs"]),
         "commands": [
-            train_command(recipe),
-            f"emotiontrain export RUN FOLDER --name {name} --version {version} --margin {margin} --shift-y {shift_y}",
+            train_command(recipe, log.get("start"), log.get("teachers", [])),
+            f"emotiontrain export RUN WEIGHTS --name {name} --version {version} --margin {margin} --shift-y {shift_y}"
+            + calibrating,
         ],
-        "versions": log.get("versions", versions()),
+        "versions": log.get("versions") or versions(),
     }
-    return save_weights(folder, network, name=name, version=version, labels=LABELS, spec=spec, metrics={},
-                        provenance=provenance)
+    return save_weights(
+        folder, trained.network, name=name, version=version, labels=trained.labels,
+        spec=replace(trained.spec, margin=margin, shift_y=shift_y), metrics={}, provenance=provenance,
+        calibration=calibration)
 
 
-def train_command(recipe: dict[str, Any]) -> str:
-    """Returns the command that trains with `recipe`; what it does not say is the default of that version."""
-    return (f"emotiontrain train DATA RUN --epochs {recipe['epochs']} --batch {recipe['batch']} --learning-rate "
-            f"{recipe['learning_rate']} --side {recipe['input']['side']} --seed {recipe['seed']}")
+def calibrate_trained(trained: Trained, data: Dataset, on: Truth) -> Calibration:
+    """Fits a calibration of a trained network, its kernels rounded as they are exported, on validation.
+
+    Raises:
+        RunError: `data` has other labels.
+        CalibrationError: as in `calibrate`.
+    """
+    if trained.labels != data.labels:
+        raise RunError(f"{trained.name}: was trained on {', '.join(trained.labels)}, but the data has "
+                       f"{', '.join(data.labels)}; give the data that it was trained on")
+    if on == "votes" and data.validation.votes is None:
+        raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
+    network = round_kernels(trained.network)
+    logits = predict(network, data.validation.pictures, trained.spec, torch.device("cpu"))
+    return calibrate(logits.numpy(), data.validation, on)
+
+
+def notice(info: WeightsInfo) -> str | None:
+    """Returns what a person should know about the exported set, None where all is as it should be."""
+    provenance, calibration = info.provenance, info.calibration
+    sentences: list[str] = []
+    if not provenance["finished"]:
+        sentences.append(f"this run is at epoch {provenance['epochs_run']} of {provenance['recipe']['epochs']}")
+    if calibration.truth is None:
+        sentences.append("not calibrated: temperature 1; give --data to fit it on validation")
+    elif calibration.ece_after is None:
+        sentences.append(f"not calibrated: only {calibration.pictures} validation pictures have a truth, and fewer "
+                         f"than {LEAST_PICTURES} say too little")
+    return "; ".join(sentences) or None
+
+
+def train_command(recipe: Recipe, start: str | None, teachers: list[str]) -> str:
+    """Returns the command that trains with `recipe`; what it does not say is the preset's of that version."""
+    preset, options = min(((name, _options(recipe, base)) for name, base in PRESETS.items()), key=lambda p: len(p[1]))
+    parts = ["emotiontrain train DATA RUN"]
+    parts += ["--votes VOTES"] if recipe.vote_weight else []
+    parts += [f"--start {start}"] if start else []
+    parts += [f"--teacher {teacher}" for teacher in teachers]
+    parts += [f"--preset {preset}"] if preset != "default" else []
+    parts += [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    return " ".join(parts)
+
+
+def _options(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+    """Returns the values of `recipe` that are not those of `base`, by the names of their options."""
+    own, other = _values(recipe), _values(base)
+    return {name: value for name, value in own.items() if value != other[name]}
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    settings = recipe.to_json()
+    augmentation: dict[str, Any] = settings.pop("augmentation")
+    side = settings.pop("input")["side"]
+    return settings | augmentation | {"side": side}
 
 
 def _read_log(run: Path) -> dict[str, Any]:
     """Returns the log of a run, or what its checkpoint knows where the run is not at its end."""
     try:
-        if (run / LOG).exists():
-            return json.loads((run / LOG).read_text(encoding="utf-8"))
         state = json.loads((run / STATE).read_text(encoding="utf-8"))
-        return {"recipe": state["recipe"], "epochs": state["log"],
-                "best": max(state["log"], key=lambda epoch: epoch["validation_accuracy"])}
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{run}: holds no readable run ({error}); give the folder of `emotiontrain train`") from error
+        log: dict[str, Any] = {**state["settings"], "epochs": state["log"]}
+        if (run / LOG).is_file():
+            ended = json.loads((run / LOG).read_text(encoding="utf-8"))
+            log |= ended if len(ended["epochs"]) == len(log["epochs"]) else {}
+        if not log["epochs"]:
+            raise KeyError("no epoch was finished")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{run}: holds no readable run ({reason}); give the folder of `emotiontrain train`") from error
+    return log

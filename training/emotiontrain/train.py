@@ -1,151 +1,277 @@
-"""One training run: AdamW, one-cycle learning rate, label smoothing, a moving average of the weights.
+"""One training run: from cleaned data and a recipe to the weights that are best on validation.
 
-The weights kept are those of the epoch that is best on validation. A run that was interrupted goes on
-from its last whole epoch; every epoch draws from its own seed, so resuming changes nothing.
+A run that was interrupted goes on from its last whole epoch. Every epoch draws from its own seed, so resuming
+changes nothing.
 """
 
-import math
 import os
-import platform
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from emotionnet.network import EmotionNet
 from emotionnet.preprocess import InputSpec
-from emotionnet.weights import LABELS
-from emotiontrain.augment import Augmentation, augment, resample
-from emotiontrain.checkpoint import load_checkpoint, save_checkpoint, write_json
-from emotiontrain.data import DataError, Dataset, Split, load_data
+from emotiontrain.augment import augmentation, resample
+from emotiontrain.checkpoint import BEST, load_checkpoint, save_checkpoint, write_json, write_tensors
+from emotiontrain.data import DataError, Dataset, Split
+from emotiontrain.data.votes import majority
+from emotiontrain.distributed import Processes, join
+from emotiontrain.logs import write_logs
+from emotiontrain.optim import (
+    SharpnessAware,
+    frozen_statistics,
+    initialize,
+    make_optimizer,
+    moving_average,
+    set_learning_rate,
+)
+from emotiontrain.provenance import describe_data, difference, versions
+from emotiontrain.recipe import Recipe
+from emotiontrain.start import Teacher, start_from
+from emotiontrain.targets import make_targets, mix
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-BEST, LOG = "best.safetensors", "log.json"
+LOG = "log.json"
 
 
-class RunError(Exception):
+class RunError(RuntimeError):
     """A run's folder cannot be used; the message says why and how to mend it."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run's result, beside the data."""
+class Machine:
+    """What a run is computed with; it changes a run's speed, and its numbers only in their last digits.
 
-    epochs: int = 30
-    batch: int = 128
-    learning_rate: float = 2e-3          # at the top of the cycle
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
-    clip: float = 2.0                    # largest norm of a step's gradients
-    average_decay: float = 0.999
-    seed: int = 1
-    input: InputSpec = field(default_factory=InputSpec)
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    Attributes:
+        device: torch device; `cuda` gives each process of torchrun its own GPU.
+        threads: CPU threads of one process; 0 for as many as there are cores.
+        compile: whether torch.compile makes the network faster, which needs a C++ compiler on a CPU.
+    """
+
+    device: str = "cpu"
+    threads: int = 0
+    compile: bool = False
 
 
-def train(source: str, folder: Path, recipe: Recipe, device: str = "cpu") -> dict[str, Any]:
+@dataclass
+class Training:
+    """What a run carries from step to step."""
+
+    recipe: Recipe
+    processes: Processes
+    device: torch.device
+    model: EmotionNet
+    forward: nn.Module                     # the model, compiled and joined with the other processes as asked for
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    start: str | None = None
+    teachers: Sequence[Teacher] = ()
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    data: Dataset, folder: Path, recipe: Recipe, machine: Machine | None = None, *, start: Path | None = None,
+    teachers: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Trains EmotionNet, or goes on with the run in `folder`.
 
     Args:
-        source: where the data is, as in `load_data`.
-        folder: gets the checkpoint, the best weights (safetensors) and the log.
+        data: what `load_data` gave.
+        folder: gets the checkpoint, the best weights (safetensors), the logs and the curves.
         recipe: what to do; a run that goes on must have the one it was begun with.
-        device: torch device.
+        machine: what to compute with.
+        start: a run's folder or a set of weights to begin with; a last layer for other labels begins anew.
+        teachers: runs' folders or sets of weights whose outputs are distilled, averaged; see `Recipe.distill`.
 
     Returns:
         The log's entry of the best epoch.
 
     Raises:
-        DataError: the data cannot be used.
-        RunError: `folder` holds a run with another recipe.
+        DataError: the data does not fill a batch.
+        RunError: `folder` holds a run with another recipe or other data.
+        OSError: `folder` cannot be written or read.
+        StartError: `start` or a teacher is a run that cannot be used.
+        WeightsError: `start` or a teacher is a set of weights that cannot be used.
     """
-    torch.set_num_threads(os.cpu_count() or 1)  # ultralytics sets OMP_NUM_THREADS to 1 on import
-    torch.manual_seed(recipe.seed)
-    data = load_data(source)
+    machine = machine or Machine()
+    torch.set_num_threads(machine.threads or os.cpu_count() or 1)  # ultralytics sets OMP_NUM_THREADS to 1 on import
     if len(data.train) < recipe.batch:
-        raise DataError(f"{source}: {len(data.train)} training pictures do not fill one batch of {recipe.batch}; "
+        raise DataError(f"{len(data.train)} training pictures do not fill one batch of {recipe.batch}; "
                         "give more pictures or a smaller batch")
-    print(f"train {len(data.train)}, validation {len(data.validation)}, dropped {data.dropped}", flush=True)
+    with join(machine.device) as processes:
+        training = _prepare(data, recipe, machine, processes, start, [Teacher.load(t, data.labels) for t in teachers])
+        settings = {"recipe": recipe.to_json(), "labels": list(data.labels), "data": describe_data(data),
+                    "start": training.start, "teachers": [t.name for t in training.teachers]}
+        state = load_checkpoint(folder, training.model, training.average, training.optimizer)
+        if state is not None:
+            if state["settings"] != settings:
+                raise RunError(f"{folder}: holds a run with {difference(state['settings'], settings)}; "
+                               "give another folder, or what it was begun with")
+            training.log = state["log"]
+            training.scaler.load_state_dict(state["scaler"])
+        targets = make_targets(data.train, len(data.labels), recipe)
+        stop = _has_stalled(training)
+        for epoch in range(len(training.log), recipe.epochs):
+            if stop:
+                break
+            begin = time.monotonic()
+            loss = train_one_epoch(training, data.train, targets, epoch)
+            if processes.first:
+                entry = {"epoch": epoch + 1, "learning_rate": training.optimizer.param_groups[0]["lr"],
+                         "train_loss": round(loss, 4),
+                         **evaluate(training.average.module, data.validation, recipe.input, training.device),
+                         "seconds": round(time.monotonic() - begin, 1)}
+                training.log.append(entry)
+                print(_line(entry), flush=True)
+                if best_entry(training.log) is entry:
+                    write_tensors(folder / BEST, training.average.module.state_dict())
+                save_checkpoint(folder, training.model, training.average, training.optimizer, {
+                    "settings": settings, "log": training.log, "scaler": training.scaler.state_dict()})
+                write_logs(folder, training.log)
+            stop = processes.agree(_has_stalled(training))
+        if processes.first:
+            write_json(folder / LOG, {
+                **settings, "best": best_entry(training.log), "epochs": training.log,
+                "finished": stop or len(training.log) >= recipe.epochs, "machine": vars(machine),
+                "processes": processes.count, "versions": versions()})
+    return best_entry(training.log) if training.log else {}
 
-    model = EmotionNet(3, len(LABELS)).to(device).to(memory_format=torch.channels_last)
-    average = AveragedModel(model, multi_avg_fn=moving_average(recipe.average_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
-    settings = describe_recipe(recipe)
-    state = load_checkpoint(folder, model, average, optimizer) or {"epoch": 0, "recipe": settings, "log": []}
-    if state["recipe"] != settings:
-        raise RunError(f"{folder}: holds a run with another recipe; give another folder, or the recipe it began with")
-    log: list[dict[str, Any]] = state["log"]
-
-    for epoch in range(state["epoch"], recipe.epochs):
-        begin = time.monotonic()
-        loss = train_one_epoch(model, average, optimizer, loss_function, data.train, recipe, epoch, device)
-        result = evaluate(average.module, data.validation, recipe.input, device)
-        log.append({"epoch": epoch + 1, "train_loss": round(loss, 4), "validation_accuracy": result["accuracy"],
-                    "validation_loss": result["nll"], "seconds": round(time.monotonic() - begin, 1)})
-        print(log[-1], flush=True)
-        if max(log, key=lambda e: e["validation_accuracy"]) is log[-1]:
-            folder.mkdir(parents=True, exist_ok=True)
-            safetensors.torch.save_file(
-                {k: v.contiguous() for k, v in average.module.state_dict().items()}, folder / BEST)
-        save_checkpoint(folder, model, average, optimizer, {"epoch": epoch + 1, "recipe": settings, "log": log})
-    best = max(log, key=lambda e: e["validation_accuracy"])
-    write_json(folder / LOG, {
-        "recipe": settings, "data": describe_data(data), "best": best, "epochs": log, "device": device,
-        "versions": versions()})
-    return best
+def _prepare(
+    data: Dataset, recipe: Recipe, machine: Machine, processes: Processes, start: Path | None,
+    teachers: Sequence[Teacher],
+) -> Training:
+    """Builds the network and what moves its weights; every process begins with the same."""
+    torch.manual_seed(recipe.seed)
+    device = processes.device(machine.device)
+    model = EmotionNet(3, len(data.labels), recipe.width)
+    initialize(model)
+    started = start_from(model, start, data.labels) if start else None
+    model.classify.drop.p = recipe.dropout
+    model = model.to(device).to(memory_format=torch.channels_last)
+    forward = processes.wrap(model, device)
+    if machine.compile:
+        forward.compile()
+    return Training(
+        recipe, processes, device, model, forward, moving_average(model, recipe.average_decay),
+        make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16"),
+        started, [teacher.to(device) for teacher in teachers])
 
 
-def train_one_epoch(
-    model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, loss_function: nn.Module,
-    split: Split, recipe: Recipe, epoch: int, device: str,
-) -> float:
-    """Runs once over the shuffled training pictures and returns the mean loss."""
-    generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
-    pictures, labels = torch.from_numpy(split.pictures), torch.from_numpy(split.labels)
-    order = torch.randperm(len(labels), generator=generator)
-    steps = len(labels) // recipe.batch
-    model.train()
+def train_one_epoch(training: Training, split: Split, targets: Tensor, epoch: int) -> float:
+    """Runs once over the shuffled training pictures and returns the mean loss.
+
+    Args:
+        training: what is trained; it is changed.
+        split: the training pictures.
+        targets: (N, classes) distributions.
+        epoch: number of this epoch, from 0; it seeds everything drawn.
+    """
+    recipe, processes = training.recipe, training.processes
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed * 10_000 + epoch))
+    torch.manual_seed((recipe.seed * 10_000 + epoch) * 64 + processes.rank)
+    pictures = torch.from_numpy(split.pictures)
+    transform = augmentation(recipe.augmentation, recipe.input.side)
+    share = recipe.batch // processes.count
+    steps = len(split) // recipe.batch
+    training.forward.train()
     total = 0.0
-    for step in range(steps):
-        set_learning_rate(optimizer, recipe, (epoch * steps + step) / (recipe.epochs * steps))
-        chosen = order[step * recipe.batch:(step + 1) * recipe.batch]
-        batch = to_input(augment(pictures[chosen], recipe.input.side, recipe.augmentation, generator), recipe.input)
-        loss = loss_function(model(batch.to(device)), labels[chosen].to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        average.update_parameters(model)
-        total += loss.item()
+    for step in track(range(steps), f"epoch {epoch + 1}", transient=True,
+                      disable=not (processes.first and sys.stdout.isatty())):
+        set_learning_rate(training.optimizer, recipe, (epoch * steps + step) / (recipe.epochs * steps))
+        first = step * recipe.batch + processes.rank * share
+        chosen = order[first:first + share]
+        batch, target = mix(transform(pictures[chosen]), targets[chosen], recipe.mixup)
+        total += train_step(training, batch.to(training.device), target.to(training.device))
     return total / steps
 
 
+def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
+    """Moves the weights once and returns the loss in front of the step.
+
+    Args:
+        training: what is trained; it is changed.
+        pictures: (B, 1, side, side), 0..1.
+        target: (B, classes) distributions.
+    """
+    recipe, optimizer, scaler = training.recipe, training.optimizer, training.scaler
+    batch = to_input(pictures, recipe.input)
+    taught = _teach(training.teachers, pictures, recipe.distill_temperature) if recipe.distill else None
+
+    def backward() -> Tensor:
+        with torch.autocast(training.device.type, getattr(torch, recipe.precision), recipe.precision != "float32"):
+            logits = training.forward(batch).float()
+            loss = functional.cross_entropy(logits, target)
+            if taught is not None:
+                soft = functional.log_softmax(logits / recipe.distill_temperature, dim=1)
+                teaching = functional.kl_div(soft, taught, reduction="batchmean") * recipe.distill_temperature ** 2
+                loss = (1 - recipe.distill) * loss + recipe.distill * teaching
+        scaler.scale(loss).backward()
+        return loss
+
+    optimizer.zero_grad()
+    loss = backward()
+    scaler.unscale_(optimizer)
+    if recipe.sam:
+        sharpness = SharpnessAware(training.model.parameters(), recipe.sam)
+        sharpness.climb()
+        with frozen_statistics(training.model):
+            backward()
+        sharpness.descend()
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(training.model.parameters(), recipe.clip)
+    scaler.step(optimizer)
+    scaler.update()
+    training.average.update_parameters(training.model)
+    return loss.item()
+
+
+@torch.no_grad()
+def _teach(teachers: Sequence[Teacher], pictures: Tensor, temperature: float) -> Tensor:
+    """Returns the teachers' mean distribution (B, classes), softened, on (B, 1, side, side)."""
+    return torch.stack([(teacher.logits(pictures) / temperature).softmax(dim=1) for teacher in teachers]).mean(dim=0)
+
+
 @torch.inference_mode()
-def predict(model: nn.Module, split: Split, spec: InputSpec, device: str) -> Tensor:
-    """Returns the logits (N, classes) of every picture of `split`, in order, on the CPU."""
+def predict(model: nn.Module, pictures: NDArray[np.uint8], spec: InputSpec, device: torch.device) -> Tensor:
+    """Returns the logits (N, classes) of (N, S, S) uint8 pictures, in order, on the CPU."""
     model.eval()
-    pictures = torch.from_numpy(split.pictures)
-    outputs = [model(to_input(resample(pictures[start:start + 256], spec.side), spec).to(device))[1].cpu()
-               for start in range(0, len(pictures), 256)]
+    outputs = [model(to_input(resample(torch.from_numpy(pictures[start:start + 256]).to(device), spec.side), spec))
+               [1].float().cpu() for start in range(0, len(pictures), 256)]
     return torch.cat(outputs)
 
 
-def evaluate(model: nn.Module, split: Split, spec: InputSpec, device: str) -> dict[str, float]:
-    """Returns accuracy and negative log likelihood of `model` on `split`."""
-    logits, labels = predict(model, split, spec, device), torch.from_numpy(split.labels)
-    accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-    nll = nn.functional.cross_entropy(logits, labels).item()
-    return {"accuracy": round(accuracy, 4), "nll": round(nll, 4)}
+def evaluate(model: nn.Module, split: Split, spec: InputSpec, device: torch.device) -> dict[str, float]:
+    """Returns `accuracy` and `nll` (nats) on a split's labels, and `votes_accuracy` on its clear majorities."""
+    logits, labels = predict(model, split.pictures, spec, device), torch.from_numpy(split.labels)
+    result = {"accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
+              "nll": functional.cross_entropy(logits, labels).item()}
+    if split.votes is not None:
+        voted = torch.from_numpy(majority(split.votes))
+        if (voted >= 0).any():
+            result["votes_accuracy"] = (logits.argmax(dim=1) == voted)[voted >= 0].float().mean().item()
+    return {name: round(value, 4) for name, value in result.items()}
+
+
+def best_entry(log: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the epoch with the best validation: accuracy, its mean with that on the votes where there are some."""
+    return max(log, key=lambda e: (e["accuracy"] + e.get("votes_accuracy", e["accuracy"]), -e["epoch"]))
+
+
+def _has_stalled(training: Training) -> bool:
+    log, patience = training.log, training.recipe.patience
+    return bool(patience and log and log[-1]["epoch"] - best_entry(log)["epoch"] >= patience)
 
 
 def to_input(pictures: Tensor, spec: InputSpec) -> Tensor:
@@ -153,49 +279,7 @@ def to_input(pictures: Tensor, spec: InputSpec) -> Tensor:
     return ((pictures - spec.mean) / spec.std).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Returns the averaging step for AveragedModel: an exponential moving average that forgets its beginning.
-
-    The decay grows as (1 + n) / (10 + n) up to `decay`, n steps averaged so far, as TensorFlow's
-    ExponentialMovingAverage does; otherwise the first epochs' average, and above all its batch normalisation
-    statistics, would be those of the untrained network.
-    """
-    def step(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = int(count)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
-
-    return step
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; biases and the scales of batch normalisation do not."""
-    kernels = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
-    """One cycle: up over the first tenth, then down along a cosine; `progress` runs from 0 to 1."""
-    warm = 0.1
-    factor = progress / warm if progress < warm else 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * max(factor, 1e-3)
-
-
-def describe_data(data: Dataset) -> dict[str, Any]:
-    """Returns the counts of each split and of what cleaning dropped."""
-    return {"train": data.train.counts(), "validation": data.validation.counts(), "test": data.test.counts(),
-            "dropped": data.dropped}
-
-
-def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Returns the recipe as JSON, without the crop's geometry: training takes its pictures whole."""
-    settings = asdict(recipe)
-    del settings["input"]["margin"], settings["input"]["shift_y"]
-    return settings
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of what a run's numbers depend on."""
-    packages = ("torch", "ultralytics", "numpy", "opencv-python")
-    return {"python": platform.python_version(), "machine": platform.machine()} | {p: version(p) for p in packages}
+def _line(entry: dict[str, Any]) -> str:
+    votes = f", on votes {entry['votes_accuracy']:.2%}" if "votes_accuracy" in entry else ""
+    return (f"epoch {entry['epoch']}: training loss {entry['train_loss']:.4f}, validation accuracy "
+            f"{entry['accuracy']:.2%}{votes}, nll {entry['nll']:.4f}, {entry['seconds']:.0f} s")

@@ -14,6 +14,7 @@ from emotiond.pipeline import choose_device, load_model_info, load_models
 from emotiond.redact import redact
 from emotiond.source import EndedError
 from emotiond.store import connect, describe
+from emotiond.timeline import abstain_below
 
 
 def main(args: argparse.Namespace) -> int:
@@ -45,8 +46,9 @@ def _check_run(config: Config, path: Path) -> None:
 
 
 def _connect(config: Config) -> None:
-    load_models(config, choose_device(config.compute.device))
-    print("models: ok")
+    _, classifier = load_models(config, choose_device(config.compute.device))
+    print(f"models: ok, {classifier.info.model_id}, abstains below "
+          f"{abstain_below(config.classifier, classifier.info)}")
     faults: list[str] = []
     if config.redis.url and config.redis.url != "embedded":
         try:

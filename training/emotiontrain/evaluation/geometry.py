@@ -2,13 +2,14 @@
 
 Training pictures are set into empty frames and found again:
 
-    python -m emotiontrain.geometry ~/fer2013/train
+    python -m emotiontrain.evaluation.geometry ~/fer2013/train
 
 The empty surround itself moves the boxes a little. Faces of videos, cut at margin 1.08 and shift_y -0.01 and measured
 in the same way, read 1.136 / -0.028 at 96 px, 1.109 / -0.017 at 144 px and 1.118 / -0.008 at 192 px. FER2013 reads
 1.134 / -0.030, 1.104 / -0.019 and 1.106 / -0.011, so its true geometry is margin 1.075 and shift_y -0.012.
 """
 
+import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -79,22 +80,43 @@ def measure_geometry(pictures: Sequence[Grey], side: int, detector: Detector | N
     for start in range(0, len(pictures), _BATCH):
         chunk = pictures[start:start + _BATCH]
         corners = rng.integers(0, (FRAME_WIDTH - side + 1, FRAME_HEIGHT - side + 1), (len(chunk), 2))
-        frames = [_frame(picture, side, x, y) for picture, (x, y) in zip(chunk, corners, strict=True)]
-        for faces, corner in zip(detector.detect(frames), corners, strict=True):
-            offsets = (corner + side / 2 - (faces.boxes[:, :2] + faces.boxes[:, 2:] / 2)) / side
-            inside = np.flatnonzero((np.abs(offsets) < 0.5).all(axis=1))
-            if inside.size:
-                width, height = faces.boxes[inside[0], 2:]
-                rows.append((side / float(np.sqrt(width * height)), *offsets[inside[0]].tolist()))
+        frames = [set_into_frame([picture], corner[None], side) for picture, corner in zip(chunk, corners, strict=True)]
+        found = detector.detect([np.broadcast_to(frame, (3, *frame.shape)) for frame in frames])
+        for faces, corner in zip(found, corners, strict=True):
+            best = face_inside(faces.boxes, corner, side)
+            if best is not None:
+                x, y, width, height = faces.boxes[best].tolist()
+                offset = (corner + side / 2 - (x + width / 2, y + height / 2)) / side
+                rows.append((side / math.sqrt(width * height), *offset.tolist()))
     measures = np.array(rows, np.float64).reshape(-1, 3)
     margin, shift_x, shift_y = (_spread(column) for column in measures.T)
     return Geometry(margin, shift_x, shift_y, len(rows) / len(pictures))
 
 
-def _frame(picture: Grey, side: int, x: int, y: int) -> NDArray[np.uint8]:
-    frame = np.full((FRAME_HEIGHT, FRAME_WIDTH), EMPTY, np.uint8)
-    frame[y:y + side, x:x + side] = resize(picture, side)
-    return np.broadcast_to(frame, (3, *frame.shape))
+def set_into_frame(
+    pictures: Sequence[Grey], corners: NDArray[np.int64], side: int, width: int = FRAME_WIDTH,
+    height: int = FRAME_HEIGHT,
+) -> Grey:
+    """Returns an empty frame (height, width) with square pictures in it.
+
+    Args:
+        pictures: (S, S) each.
+        corners: (len(pictures), 2) x and y of their top left corners.
+        side: at which they stand in the frame, in pixels.
+        width: of the frame.
+        height: of the frame.
+    """
+    frame = np.full((height, width), EMPTY, np.uint8)
+    for picture, (x, y) in zip(pictures, corners.tolist(), strict=True):
+        frame[y:y + side, x:x + side] = resize(picture, side)
+    return frame
+
+
+def face_inside(boxes: NDArray[np.float32], corner: NDArray[np.int64], side: int) -> int | None:
+    """Returns the first of the boxes (N, 4) whose centre lies in the square at `corner`, or None."""
+    offsets = boxes[:, :2] + boxes[:, 2:] / 2 - corner - side / 2
+    inside = np.flatnonzero((np.abs(offsets) < side / 2).all(axis=1))
+    return int(inside[0]) if inside.size else None
 
 
 def _spread(values: NDArray[np.float64]) -> Spread:

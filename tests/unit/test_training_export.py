@@ -1,0 +1,197 @@
+"""From a run to a set of weights: what its JSON says, calibrated or not, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emotionnet.classifier import load_classifier
+from emotionnet.weights import Calibration, WeightsError, load_info
+from emotiontrain import cli
+from emotiontrain.data import Dataset, Split, load_data
+from emotiontrain.recipe import PRESETS, Recipe
+from tests.support.labelled import write_pictures
+
+pytest.importorskip("torch", reason="needs emotiond[train]")
+pytest.importorskip("onnxscript", reason="needs emotiond[train]")
+
+from emotiontrain import train as module
+from emotiontrain.calibrate import CalibrationError
+from emotiontrain.evaluation.figures import classify, figures
+from emotiontrain.export import export, train_command
+from emotiontrain.train import RunError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # torch's exporter alone takes ten seconds of a free core
+
+LABELS = ("bright", "dark")
+RECIPE = Recipe(epochs=1, batch=8, vote_weight=0.5).with_options({"side": 32, "rotate": 3.0})
+OPTIONS: dict[str, Any] = {"name": "own", "version": "0.1", "margin": 1.2, "shift_y": 0.05}
+
+
+def with_votes(split: Split) -> Split:
+    """Returns the split with ten votes a picture, all of them for its label."""
+    votes = np.zeros((len(split), len(LABELS) + 1), np.int64)
+    votes[np.arange(len(split)), split.labels] = 10
+    return Split(split.names, split.pictures, split.labels, votes)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder of a set of one's own: 16 training, 120 validation and 8 test pictures of two classes."""
+    folder = tmp_path_factory.mktemp("own")
+    for split, count in (("train", 8), ("validation", 60), ("test", 4)):
+        write_pictures(folder, split, LABELS, count)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(pictures: Path) -> Dataset:
+    """Returns what the folder holds, with votes."""
+    data = load_data(str(pictures))
+    return replace(data, train=with_votes(data.train), validation=with_votes(data.validation))
+
+
+@pytest.fixture(scope="module")
+def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a finished run of one epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    module.train(data, folder, RECIPE, module.Machine(threads=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the set that the command makes of the run, calibrated on labels."""
+    folder = tmp_path_factory.mktemp("weights") / "own"
+    assert cli.main(["export", str(run), str(folder), "--name", "own", "--version", "0.1", "--margin", "1.2",
+                     "--shift-y", "-0.05", "--data", str(pictures)]) == 0
+    return folder
+
+
+def test_a_set_of_ones_own_labels_says_where_it_came_from(exported: Path) -> None:
+    info = load_info(exported)
+
+    assert (info.model_id, info.labels) == ("own-0.1", LABELS)
+    assert (info.input.side, info.input.margin, info.input.shift_y) == (32, 1.2, -0.05)
+    made = info.provenance
+    assert made["data"] == {"set": "a set of one's own", "train": {"bright": 8, "dark": 8},
+                            "validation": {"bright": 60, "dark": 60}, "test": {"bright": 4, "dark": 4},
+                            "dropped": made["data"]["dropped"]}
+    assert made["finished"]
+    assert made["epochs_run"] == made["best_epoch"]["epoch"] == made["recipe"]["epochs"] == 1
+    assert set(made["versions"]) >= {"python", "torch", "numpy"}
+    assert made["commands"] == [
+        "emotiontrain train DATA RUN --votes VOTES --epochs 1 --batch 8 --vote-weight 0.5 --rotate 3.0 --side 32",
+        "emotiontrain export RUN WEIGHTS --name own --version 0.1 --margin 1.2 --shift-y -0.05 --data DATA "
+        "--calibrate-on labels"]
+
+
+def test_its_commands_are_taken_by_the_program(exported: Path) -> None:
+    parser = cli.build_parser()
+
+    train, export_ = (parser.parse_args(line.split()[1:]) for line in load_info(exported).provenance["commands"])
+
+    assert PRESETS[train.preset].with_options({k: v for k, v in vars(train).items() if v is not None}) == RECIPE
+    assert (export_.margin, export_.calibrate_on) == (1.2, "labels")
+
+
+def test_no_file_tells_of_the_machine(exported: Path, run: Path, pictures: Path) -> None:
+    for file in exported.iterdir():
+        assert not [path for path in (run, pictures, exported) if str(path).encode() in file.read_bytes()], file
+
+
+def test_the_set_is_calibrated_on_validation_as_the_daemon_classifies(exported: Path, data: Dataset) -> None:
+    calibration = load_info(exported).calibration
+    assert (calibration.split, calibration.truth, calibration.pictures) == ("validation", "labels", 120)
+    assert calibration.temperature != 1
+
+    measured = figures(classify(load_classifier(exported), data.validation.pictures), data.validation.labels, LABELS)
+
+    assert measured["ece"] == pytest.approx(calibration.ece_after, abs=5e-3)
+
+
+def test_votes_calibrate_where_they_are_asked_for(data: Dataset, run: Path, tmp_path: Path) -> None:
+    info = export(run, tmp_path, **OPTIONS, data=data, on="votes")
+
+    assert info.calibration.truth == "votes"
+    assert info.provenance["commands"][1].endswith("--data DATA --votes VOTES --calibrate-on votes")
+
+
+def test_without_data_nothing_is_calibrated_and_that_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(run), str(tmp_path), "--version", "2"]) == 0
+
+    assert load_info(tmp_path).calibration == Calibration()
+    output = capsys.readouterr()
+    assert output.err == "emotiontrain: not calibrated: temperature 1; give --data to fit it on validation\n"
+    assert "emotionnet-2: emotionnet.onnx" in output.out
+
+
+def test_a_run_still_under_way_gives_its_best_so_far_and_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/log.json").unlink()
+    state = json.loads((tmp_path / "run/checkpoint.json").read_text())
+    state["settings"]["recipe"]["epochs"] = 9
+    (tmp_path / "run/checkpoint.json").write_text(json.dumps(state))
+
+    assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--version", "1"]) == 0
+
+    provenance = load_info(tmp_path / "out").provenance
+    assert (provenance["finished"], provenance["epochs_run"]) == (False, 1)
+    assert "this run is at epoch 1 of 9; not calibrated" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_written(
+    run: Path, data: Dataset, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(run, tmp_path / "damaged")
+    (tmp_path / "damaged/best.safetensors").write_bytes(b"cut")
+    for arguments, code, words in (
+        ([str(tmp_path / "empty")], 1, "holds no readable run (No such file or directory); give the folder of"),
+        ([str(tmp_path / "damaged")], 1, "not a run that can be read"),
+        ([str(run), "--data", str(tmp_path / "nowhere")], 66, "no such folder or file"),
+        ([str(run), "--data", str(pictures), "--calibrate-on", "votes"], 1, "give their CSV with --votes"),
+        ([str(run), "--calibrate-on", "votes"], 2, "give them with --data"),
+    ):
+        assert cli.main(["export", arguments[0], str(out), "--version", "1", *arguments[1:]]) == code
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    others = Dataset(("a", "b"), data.train, data.validation, data.test, {})
+    with pytest.raises(RunError, match="was trained on bright, dark, but the data has a, b"):
+        export(run, out, **OPTIONS, data=others)
+    with pytest.raises(CalibrationError, match="--votes"):
+        export(run, out, **OPTIONS, data=load_data(str(pictures)), on="votes")
+    assert not out.exists()
+
+
+def test_a_teacher_wider_than_the_daemons_network_is_not_exported(data: Dataset, tmp_path: Path) -> None:
+    module.train(data, tmp_path / "wide", RECIPE.with_options({"width": 2}), module.Machine(threads=1))
+
+    with pytest.raises(WeightsError, match="2 times as wide"):
+        export(tmp_path / "wide", tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_the_command_of_a_preset_names_the_preset_alone(preset: str) -> None:
+    extra = "" if preset == "default" else f" --preset {preset}"
+    votes = " --votes VOTES" if PRESETS[preset].vote_weight else ""
+
+    assert train_command(PRESETS[preset], None, []) == f"emotiontrain train DATA RUN{votes}{extra}"
+
+
+def test_the_command_names_what_a_run_was_built_on() -> None:
+    recipe = Recipe().with_options({"distill": 0.5})
+
+    assert train_command(recipe, "emotionnet-1.0.0", ["wide", "other"]) == (
+        "emotiontrain train DATA RUN --start emotionnet-1.0.0 --teacher wide --teacher other --distill 0.5")

@@ -1,0 +1,413 @@
+"""Training runs: that they learn, go on as if never interrupted, and build on one another."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emotionnet.weights import LABELS
+from emotiontrain import cli
+from emotiontrain.data import Dataset, Split
+from emotiontrain.recipe import PRESETS, Recipe, RecipeError
+
+torch = pytest.importorskip("torch", reason="needs emotiond[train]")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from emotiontrain import train as module  # noqa: E402
+from emotiontrain.augment import augmentation, resample  # noqa: E402
+from emotiontrain.optim import SharpnessAware, initialize, make_optimizer, set_learning_rate  # noqa: E402
+from emotiontrain.recipe import Augmentation  # noqa: E402
+from emotiontrain.start import StartError, load_trained  # noqa: E402
+from emotiontrain.targets import make_targets, mix  # noqa: E402
+
+TINY = Recipe(epochs=2, batch=7).with_options({"side": 32})
+MACHINE = module.Machine(threads=1)
+STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+
+
+def split(count: int, seed: int, labels: int = 7, votes: bool = False) -> Split:
+    """Returns pictures of noise whose mean brightness tells their label."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(count) % labels
+    pictures = random.normal(30 + 190 * targets / labels, 20, (48, 48, count)).clip(0, 255).astype(np.uint8)
+    counts = np.zeros((count, labels + 1), np.int64)
+    counts[np.arange(count), (targets + 1) % labels] = 10
+    return Split([f"{seed}_{i}.jpg" for i in range(count)], np.ascontiguousarray(pictures.transpose(2, 0, 1)), targets,
+                 counts if votes else None)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return Dataset(LABELS, split(28, 1), split(14, 2), split(14, 3), {})
+
+
+@pytest.fixture(scope="module")
+def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    module.train(data, folder, TINY, MACHINE)
+    return folder
+
+
+def tensors_differ(one: Path, other: Path) -> list[str]:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    return [name for name in first if not torch.equal(first[name], second[name])]
+
+
+def log_of(folder: Path) -> dict[str, Any]:
+    """Returns a run's log without its times."""
+    log = json.loads((folder / "log.json").read_text())
+    for entry in (*log["epochs"], log["best"]):
+        assert entry.pop("seconds") >= 0
+    return log
+
+
+def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
+    data: Dataset, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = module.train_one_epoch
+
+    def interrupted(*arguments: Any) -> float:
+        if arguments[3] == 1:
+            raise KeyboardInterrupt
+        return first(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_one_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            module.train(data, tmp_path / "twice", TINY, MACHINE)
+    assert not (tmp_path / "twice" / "log.json").exists()
+    torch.manual_seed(99)      # whatever was drawn in between
+    module.train(data, tmp_path / "twice", TINY, MACHINE)
+
+    assert tensors_differ(run / "checkpoint.safetensors", tmp_path / "twice" / "checkpoint.safetensors") == []
+    assert tensors_differ(run / "best.safetensors", tmp_path / "twice" / "best.safetensors") == []
+    assert log_of(run) == log_of(tmp_path / "twice")
+    assert log_of(run)["finished"]
+
+
+def test_the_same_seed_repeats_a_run_and_another_does_not(data: Dataset, run: Path, tmp_path: Path) -> None:
+    module.train(data, tmp_path / "same", TINY, MACHINE)
+    module.train(data, tmp_path / "other", TINY.with_options({"seed": 2}), MACHINE)
+
+    assert tensors_differ(run / "best.safetensors", tmp_path / "same" / "best.safetensors") == []
+    assert tensors_differ(run / "best.safetensors", tmp_path / "other" / "best.safetensors")
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_recipe_or_other_data_refused(data: Dataset, run: Path) -> None:
+    before = (run / "checkpoint.safetensors").read_bytes()
+
+    module.train(data, run, TINY, MACHINE)
+    with pytest.raises(module.RunError, match=r"recipe.epochs 2 instead of 3"):
+        module.train(data, run, TINY.with_options({"epochs": 3}), MACHINE)
+    with pytest.raises(module.RunError, match=r"recipe.width 1 instead of 2"):
+        module.train(data, run, TINY.with_options({"width": 2}), MACHINE)
+    smaller = Dataset(LABELS, data.train.select(np.arange(21)), data.validation, data.test, {})
+    with pytest.raises(module.RunError, match=r"data.train.angry 4 instead of 3"):
+        module.train(smaller, run, TINY, MACHINE)
+
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_training_learns_what_can_be_learnt(data: Dataset, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=25, batch=14, mixup=0, dropout=0, label_smoothing=0, average_decay=0.9, augmentation=STILL)
+
+    best = module.train(data, tmp_path, recipe.with_options({"side": 32}), MACHINE)
+
+    assert best["accuracy"] >= 0.5      # brightness alone tells the label; by chance it would be .14
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_patience_ends_a_run_that_does_not_get_better(data: Dataset, tmp_path: Path) -> None:
+    recipe = TINY.with_options({"epochs": 9, "patience": 1, "learning_rate": 1e-9, "average_decay": 0.0})
+
+    module.train(data, tmp_path, recipe, MACHINE)
+
+    log = log_of(tmp_path)
+    assert log["finished"]
+    assert len(log["epochs"]) == log["best"]["epoch"] + 1 < 9
+
+
+@pytest.mark.parametrize("options", [
+    {"sam": 0.05}, {"optimizer": "sgd", "learning_rate": 0.01}, {"optimizer": "adam", "schedule": "step"},
+    {"precision": "bfloat16"}, {"mixup": 0.0, "clip": 0.0},
+])
+def test_every_way_of_moving_the_weights_gives_numbers_and_a_run_of_its_own(
+    data: Dataset, run: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    best = module.train(data, tmp_path, TINY.with_options(options | {"epochs": 1}), MACHINE)
+
+    assert np.isfinite(best["nll"])
+    assert tensors_differ(run / "best.safetensors", tmp_path / "best.safetensors")
+
+
+def test_a_run_begins_with_another_runs_weights_and_may_be_taught_by_it(
+    data: Dataset, run: Path, tmp_path: Path
+) -> None:
+    recipe = TINY.with_options({"epochs": 1, "learning_rate": 1e-12, "average_decay": 0.0, "distill": 0.5})
+
+    module.train(data, tmp_path / "next", recipe, MACHINE, start=run, teachers=[run, Path("builtin")])
+
+    kernels = [n for n, t in load_file(run / "best.safetensors").items() if t.ndim > 1]
+    first, second = load_file(run / "best.safetensors"), load_file(tmp_path / "next" / "best.safetensors")
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in kernels)
+    assert log_of(tmp_path / "next")["start"] == "whole"
+    assert log_of(tmp_path / "next")["teachers"] == ["whole", "emotionnet-1.0.0"]
+
+
+def test_other_classes_get_a_last_layer_of_their_own(run: Path, tmp_path: Path) -> None:
+    own = Dataset(("calm", "cross"), split(14, 1, 2), split(6, 2, 2), split(6, 3, 2), {})
+
+    module.train(own, tmp_path, TINY.with_options({"epochs": 1}), MACHINE, start=run)
+
+    trained = load_trained(tmp_path)
+    assert trained.labels == ("calm", "cross")
+    assert trained.network.classify.linear.out_features == 2
+    with pytest.raises(StartError, match=r"teaches angry, .* but the data has calm, cross"):
+        module.train(own, tmp_path / "taught", TINY.with_options({"distill": 0.5}), MACHINE, teachers=[run])
+
+
+def test_a_wider_teacher_trains_and_teaches_but_is_no_start(data: Dataset, tmp_path: Path) -> None:
+    wide = tmp_path / "wide"
+    module.train(data, wide, TINY.with_options({"epochs": 1, "width": 2}), MACHINE)
+
+    module.train(data, tmp_path / "small", TINY.with_options({"epochs": 1, "distill": 0.5}), MACHINE, teachers=[wide])
+    with pytest.raises(StartError, match="another width"):
+        module.train(data, tmp_path / "other", TINY, MACHINE, start=wide)
+
+
+def test_a_run_that_cannot_be_read_is_named(run: Path, tmp_path: Path, data: Dataset) -> None:
+    for name, content in (("best.safetensors", b"x"), ("checkpoint.json", b"{}")):
+        broken = tmp_path / name
+        broken.mkdir()
+        for file in ("best.safetensors", "checkpoint.json"):
+            (broken / file).write_bytes(content if file == name else (run / file).read_bytes())
+        with pytest.raises(StartError, match="not a run that can be read"):
+            load_trained(broken)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "checkpoint.safetensors").write_bytes((run / "checkpoint.safetensors").read_bytes()[:999])
+    with pytest.raises(OSError, match="no checkpoint that can be read"):
+        module.train(data, tmp_path / "half", TINY, MACHINE)
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_training_run import *
+data = Dataset(LABELS, split(28, 1), split(14, 2), split(14, 3), {{}})
+if sys.argv[2] == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
+try:
+    module.train(data, Path(sys.argv[1]), TINY, MACHINE)
+except OSError as error:
+    sys.exit(str(error))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def attempt(how: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program, str(tmp_path / "run"), how], env=environment,
+                              capture_output=True, text=True, timeout=100)
+
+    full = attempt("full")
+
+    assert full.returncode == 1
+    assert "checkpoint.safetensors: cannot be written (File too large)" in full.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir() if "checkpoint" in path.name] == []
+    assert attempt("roomy").returncode == 0
+    assert log_of(tmp_path / "run")["finished"]
+
+
+@pytest.mark.slow
+def test_processes_under_torchrun_stay_the_same_network(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import hashlib, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_training_run import *
+from torch import distributed
+data = Dataset(LABELS, split(28, 1), split(14, 2), split(14, 3), {{}})
+epoch = module.train_one_epoch
+
+def checked(training, *arguments):
+    loss = epoch(training, *arguments)
+    values = torch.cat([p.detach().flatten() for p in training.model.parameters()])
+    mine = (hashlib.sha256(values.numpy().tobytes()).hexdigest(), torch.rand(1).item())
+    everyone = [None, None]
+    distributed.all_gather_object(everyone, mine)
+    assert everyone[0][0] == everyone[1][0], "the weights went apart"
+    assert everyone[0][1] != everyone[1][1], "both draw the same"
+    return loss
+
+module.train_one_epoch = checked
+module.train(data, Path({str(tmp_path / "run")!r}), TINY.with_options({{"batch": 14, "patience": 5}}), MACHINE)
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+         "--master-port", "0", "--standalone", str(program)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=110)
+
+    assert done.returncode == 0, done.stderr
+    log = log_of(tmp_path / "run")
+    assert (log["processes"], len(log["epochs"])) == (2, 2)
+    assert done.stdout.count("epoch 1:") == 1      # one of them speaks
+
+
+def test_a_network_begins_shallow() -> None:
+    from emotionnet.network import EmotionNet, residual_scales
+
+    network = EmotionNet()
+    initialize(network)
+
+    assert len(residual_scales(network)) == 18      # eight blocks of two branches, and two bottlenecks
+    assert all(not scale.any() for scale in residual_scales(network))
+    stage: Any = network.backbone[8].eval()
+    x = torch.rand(1, 256, 2, 2)
+    mine = stage.cv1(x)
+    assert torch.equal(stage(x), stage.cv2(torch.cat([mine, mine, mine], dim=1)))
+
+
+def test_the_learning_rate_rises_falls_and_steps() -> None:
+    def rates(recipe: Recipe) -> list[float]:
+        optimizer = make_optimizer(torch.nn.Linear(2, 2), recipe)
+        return [set_learning_rate(optimizer, recipe, p) for p in (0.05, 0.1, 0.55, 0.9999)]
+
+    cosine = rates(Recipe(learning_rate=1, warm_up=0.1))
+    assert cosine == pytest.approx([0.5, 1, 0.5, 0.001], abs=1e-6)
+    assert rates(Recipe(learning_rate=1, schedule="step")) == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_sharpness_awareness_climbs_and_comes_back() -> None:
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    weight.square().sum().div(2).backward()      # the gradient is the weight itself
+    sharpness = SharpnessAware([weight], 0.5)
+
+    sharpness.climb()
+    assert torch.allclose(weight, torch.tensor([3.3, 4.4]))
+    assert weight.grad is None
+    sharpness.descend()
+    assert torch.equal(weight, torch.tensor([3.0, 4.0]))
+
+
+def test_targets_are_labels_votes_and_smoothing_in_their_shares() -> None:
+    one = Split(["a", "b", "c"], np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 0]),
+                np.array([[2, 6, 2], [0, 0, 0], [1, 0, 9]]))
+
+    targets = make_targets(one, 2, Recipe(vote_weight=0.5, label_smoothing=0.2)).numpy()
+
+    voted = 0.5 * np.array([1, 0]) + 0.5 * np.array([0.25, 0.75])
+    assert targets[0] == pytest.approx(0.8 * voted + 0.1)
+    assert targets[1] == pytest.approx([0.1, 0.9])      # no votes
+    assert targets[2] == pytest.approx([0.9, 0.1])      # most votes went to no class
+    assert make_targets(one, 2, Recipe(label_smoothing=0)).numpy()[0] == pytest.approx([1, 0])
+
+
+def test_mixing_keeps_pictures_and_targets_together() -> None:
+    torch.manual_seed(1)
+    pictures = torch.eye(4)[:, None, None, :].expand(4, 1, 4, 4)
+
+    mixed, targets = mix(pictures, torch.eye(4), 1.0)
+
+    assert torch.allclose(mixed[:, 0, 0], targets)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(4))
+    assert not torch.equal(targets, torch.eye(4))
+    assert mix(pictures, torch.eye(4), 0)[0] is pictures
+
+
+def test_without_strength_augmentation_only_mirrors() -> None:
+    random = np.random.default_rng(1)
+    pictures = torch.from_numpy(random.integers(0, 256, (32, 48, 48), dtype=np.uint8))
+    plain = resample(pictures, 64)
+
+    torch.manual_seed(1)
+    out = augmentation(STILL, 64)(pictures)
+
+    same = [torch.allclose(a, b, atol=2e-3) for a, b in zip(out, plain, strict=True)]
+    mirrored = [torch.allclose(a, b.flip(2), atol=2e-3) for a, b in zip(out, plain, strict=True)]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True))
+    assert 8 <= sum(mirrored) <= 24
+
+
+@pytest.mark.parametrize("name", ["low_resolution", "blur", "jpeg", "noise", "erase", "upside_down"])
+def test_each_augmentation_changes_the_pictures_it_draws_and_no_other(name: str) -> None:
+    random = np.random.default_rng(1)
+    pictures = torch.from_numpy(random.integers(0, 256, (64, 48, 48), dtype=np.uint8))
+
+    torch.manual_seed(1)
+    plain = augmentation(STILL, 48)(pictures)
+    always = Augmentation(**(dict.fromkeys(Augmentation.__dataclass_fields__, 0.0) | {name: 1.0}))
+    out = augmentation(always, 48)(pictures)
+
+    assert out.shape == plain.shape
+    assert bool(((out >= 0) & (out <= 1)).all())
+    either = [min(float((a - b).abs().max()), float((a.flip(2) - b).abs().max()))
+              for a, b in zip(out, resample(pictures, 48), strict=True)]
+    changed = sum(value > 0.02 for value in either)
+    assert changed >= (40 if name in ("noise", "erase") else 64)
+
+
+def test_pictures_larger_than_the_input_are_averaged_down() -> None:
+    stripes = torch.zeros(1, 192, 192, dtype=torch.uint8)
+    stripes[:, ::2] = 255
+
+    assert resample(stripes, 32).std() < 0.01
+    assert augmentation(STILL, 32)(stripes).std() < 0.01
+
+
+def test_recipes_refuse_values_out_of_range_and_come_back_from_json() -> None:
+    for options, wanted in (
+        ({"epochs": 0}, "epochs is 0; give 1 or more"), ({"dropout": 1.5}, "dropout is 1.5; give between 0 and 1"),
+        ({"learning_rate": float("nan")}, "learning-rate is nan; give above 0"),
+        ({"optimizer": "lion"}, "give one of sgd, adamw, adam"),
+        ({"sam": 0.1, "precision": "float16"}, "bfloat16 with sam"),
+    ):
+        with pytest.raises(RecipeError, match=wanted):
+            Recipe().with_options(options)
+    for recipe in PRESETS.values():
+        assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    with pytest.raises(RecipeError, match="not a recipe of this version"):
+        Recipe.from_json({"epochs": 1})
+
+
+def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        [], ["train", "data"], ["train", "data", "run", "--side", "50"], ["train", "data", "run", "--optimizer", "x"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+    assert "side is 50, not a multiple of 32" in capsys.readouterr().err
+    for arguments, wanted in (
+        (["--epochs", "0"], "epochs is 0; give 1 or more"), (["--vote-weight", ".5"], "give their CSV with --votes"),
+        (["--distill", ".5"], "give both, or neither"),
+    ):
+        assert cli.main(["train", "data", "run", *arguments]) == 2
+        assert wanted in capsys.readouterr().err
+
+
+def test_every_value_of_a_recipe_is_an_option_that_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert "--mixup MIXUP both parameters of the beta distribution" in help_text
+    assert "--jpeg JPEG probability of JPEG at quality 15 to 70 (default: 0.08)" in help_text
+    assert "--preset {default,original}" in help_text
+
+
+def test_a_batch_larger_than_the_data_is_refused(data: Dataset, tmp_path: Path) -> None:
+    from emotiontrain.data import DataError
+
+    with pytest.raises(DataError, match="28 training pictures do not fill one batch of 64"):
+        module.train(data, tmp_path, TINY.with_options({"batch": 64}), MACHINE)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,7 @@
+"""`python -m emotiontrain`."""
+
+import sys
+
+from emotiontrain.cli import main
+
+sys.exit(main())

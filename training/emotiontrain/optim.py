@@ -1,0 +1,117 @@
+"""How the weights move: where they begin, optimizers, the learning rate's schedule, the moving average, SAM."""
+
+import math
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from emotionnet.network import residual_scales
+from emotiontrain.recipe import Recipe
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def initialize(model: nn.Module) -> None:
+    """Starts every residual branch at zero, so that the network begins shallow and deepens as it learns.
+
+    As given, sixteen attention and feed-forward branches of unit scale lie behind one another, and the first layers'
+    gradients are fifty times the last ones': training stands still for epochs (arXiv:1706.02677, section 5.1, does
+    the same for ResNet).
+    """
+    for scale in residual_scales(model):
+        nn.init.zeros_(scale)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Returns the recipe's optimizer over the model's parameters."""
+    groups = parameter_groups(model, recipe.weight_decay)
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        case "adam":
+            return torch.optim.Adam(groups, lr=recipe.learning_rate)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; biases and the scales of batch normalisation do not."""
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> float:
+    """Sets and returns the learning rate at `progress`, which runs from 0 to 1 over the whole run."""
+    if recipe.schedule == "step":
+        factor = 0.1 ** int(3 * progress)
+    elif progress < recipe.warm_up:
+        factor = progress / recipe.warm_up
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (progress - recipe.warm_up) / (1 - recipe.warm_up)))
+    rate = recipe.learning_rate * max(factor, 1e-3)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Returns a copy of `model` whose `update_parameters` keeps an exponential moving average of all its tensors.
+
+    The decay grows as (1 + n) / (10 + n) up to `decay`, n steps averaged so far, as TensorFlow's
+    ExponentialMovingAverage does; otherwise the first epochs' average, and above all its batch normalisation
+    statistics, would be those of the untrained network.
+    """
+    def step(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        n = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
+
+    return AveragedModel(model, multi_avg_fn=step, use_buffers=True)
+
+
+class SharpnessAware:
+    """Sharpness-aware minimisation (arXiv:2010.01412): the gradient is taken at the worst point close by.
+
+    Args:
+        parameters: what is trained.
+        radius: how far that point lies.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], radius: float) -> None:
+        self._parameters, self._radius = list(parameters), radius
+        self._before: list[tuple[nn.Parameter, Tensor]] = []
+
+    @torch.no_grad()
+    def climb(self) -> None:
+        """Moves the weights by `radius` along their gradient, and clears the gradient."""
+        gradients = [(p, p.grad) for p in self._parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([gradient for _, gradient in gradients])
+        self._before = [(p, p.clone()) for p, _ in gradients]
+        for parameter, gradient in gradients:
+            parameter.add_(gradient * (self._radius / (norm + 1e-12)))
+            parameter.grad = None
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        """Moves the weights back; their new gradient stays."""
+        for parameter, before in self._before:
+            parameter.copy_(before)
+        self._before = []
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Generator[None, None, None]:
+    """Keeps batch normalisation's running statistics as they are, for a second pass over the same batch."""
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum

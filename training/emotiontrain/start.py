@@ -1,0 +1,125 @@
+"""What a run can build on: the weights of another run, or a set of weights, to begin with or to be taught by."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional
+
+from emotionnet.network import EmotionNet
+from emotionnet.preprocess import InputSpec
+from emotionnet.torch_classifier import load_network
+from emotionnet.weights import load_info
+from emotiontrain.checkpoint import BEST, STATE
+from emotiontrain.recipe import Recipe, RecipeError
+
+
+class StartError(RuntimeError):
+    """What a run shall build on cannot be used; the message names it and the mend."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network as a run or a set of weights left it, on the CPU, in evaluation mode.
+
+    Attributes:
+        name: of the run's folder, or of the set and its version.
+        network: the network.
+        labels: its classes, in the order of its outputs.
+        spec: the picture that it takes.
+    """
+
+    name: str
+    network: EmotionNet
+    labels: tuple[str, ...]
+    spec: InputSpec
+
+
+def load_trained(path: Path) -> Trained:
+    """Reads a run's best weights so far, or a set of weights.
+
+    Args:
+        path: a run's folder; or what `emotionnet.weights.load_info` takes.
+
+    Raises:
+        StartError: a run's folder that cannot be read.
+        WeightsError: a set of weights that cannot be used.
+    """
+    if not (path / STATE).is_file():
+        info = load_info("builtin" if str(path) == "builtin" else path)
+        return Trained(info.model_id, load_network(info), info.labels, info.input)
+    try:
+        settings = json.loads((path / STATE).read_text(encoding="utf-8"))["settings"]
+        recipe, labels = Recipe.from_json(settings["recipe"]), tuple(settings["labels"])
+        network = EmotionNet(3, len(labels), recipe.width)
+        network.load_state_dict(safetensors.torch.load_file(path / BEST))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, RecipeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StartError(f"{path}: not a run that can be read ({reason}); train it again, "
+                         "or give a set of weights") from error
+    return Trained(path.name, network.eval(), labels, recipe.input)
+
+
+def start_from(model: EmotionNet, path: Path, labels: Sequence[str]) -> str:
+    """Copies trained weights into `model` and returns their name.
+
+    Where the labels are others, the last layer stays as it is.
+
+    Raises:
+        StartError: the trained network has another width.
+        WeightsError: as in `load_trained`.
+    """
+    trained = load_trained(path)
+    tensors = trained.network.state_dict()
+    if trained.labels != tuple(labels):
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("classify.linear.")}
+    own = model.state_dict()
+    if any(own[name].shape != tensor.shape for name, tensor in tensors.items()):
+        raise StartError(f"{path}: its network has another width; give weights of the same, or the same --width")
+    model.load_state_dict(own | tensors)
+    return trained.name
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network whose outputs are distilled into another."""
+
+    trained: Trained
+
+    @classmethod
+    def load(cls, path: Path, labels: Sequence[str]) -> "Teacher":
+        """Reads a teacher for these labels.
+
+        Raises:
+            StartError: it has other labels, or cannot be read.
+            WeightsError: as in `load_trained`.
+        """
+        trained = load_trained(path)
+        if trained.labels != tuple(labels):
+            raise StartError(f"{path}: teaches {', '.join(trained.labels)}, but the data has {', '.join(labels)}; "
+                             "give a teacher of the same labels in the same order")
+        return cls(trained)
+
+    @property
+    def name(self) -> str:
+        """Which run or set this is."""
+        return self.trained.name
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Moves the network to `device` and returns the teacher."""
+        self.trained.network.to(device).to(memory_format=torch.channels_last)
+        return self
+
+    @torch.no_grad()
+    def logits(self, pictures: Tensor) -> Tensor:
+        """Returns the logits (B, classes) of (B, 1, S, S) pictures, 0..1, of any size."""
+        spec = self.trained.spec
+        if pictures.shape[-1] != spec.side:
+            pictures = functional.interpolate(pictures, (spec.side, spec.side), mode="bilinear", align_corners=False)
+        batch = ((pictures - spec.mean) / spec.std).expand(-1, 3, -1, -1)
+        return self.trained.network.logits(batch.contiguous(memory_format=torch.channels_last))
