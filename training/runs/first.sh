@@ -1,5 +1,5 @@
 #!/bin/sh
-# What made models/emotionnet/weights 1.0.0: the commands, in their order. On two cores about an hour.
+# What made models/emotionnet/weights 1.0.0, with the defaults that version 0.1.0 had: on two cores about an hour.
 # Usage: training/runs/first.sh DATA [RUN]   (DATA: FER2013 as a folder or tar, or "kaggle")
 set -eu
 data=${1:?usage: $0 DATA [RUN]}
