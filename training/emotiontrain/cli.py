@@ -56,6 +56,12 @@ def _data(arguments: argparse.Namespace) -> None:
         print(f"\ncontact sheet: {arguments.sheet}")
 
 
+def _votes(arguments: argparse.Namespace) -> None:
+    from emotiontrain.data.ferplus import join_votes
+    joined, lost = join_votes(arguments.data, arguments.pixels, arguments.votes, arguments.out)
+    print(f"{joined:,} pictures with votes in {arguments.out}" + (f", {lost:,} found no row" if lost else ""))
+
+
 def _train(arguments: argparse.Namespace) -> None:
     chosen = {name: value for name, value in vars(arguments).items() if value is not None}
     recipe = PRESETS[arguments.preset].with_options(chosen)
@@ -151,6 +157,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--sheet", type=_png, metavar="FILE.png", help="draw some pictures of each class there, "
                          "as they are and as training varies them")
+
+    command = add("votes", _votes, "Join FER+'s votes to the pictures of FER2013, by the pixels of fer2013.csv.")
+    command.add_argument("data", help=_DATA_HELP)
+    command.add_argument("pixels", type=Path, metavar="FER2013.CSV", help="the challenge's file, with the pixels")
+    command.add_argument("votes", type=Path, metavar="FER2013NEW.CSV", help="FER+'s file, with the votes")
+    command.add_argument("out", type=Path, metavar="VOTES.CSV", help="what `train --votes` reads")
 
     command = add("train", _train, "Train, or go on with the run in RUN.")
     command.add_argument("data", help=_DATA_HELP)
