@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from emotionnet.weights import (
     Calibration,
     WeightsError,
     WeightsInfo,
+    check_info,
     info_json,
     write_together,
 )
@@ -49,8 +51,8 @@ def save_weights(
         calibration: of the probabilities, which both files apply; temperature 1 if not given.
 
     Raises:
-        WeightsError: the network is not of the width that is loaded, its outputs are not as many as the labels, or it
-            holds values that are no numbers.
+        WeightsError: the network is not of the width that is loaded, its outputs are not as many as the labels, it
+            holds values that are no numbers, or the set could not be loaded by its name, version or labels.
         OSError: a file cannot be written.
     """
     if network.width != 1:
@@ -65,14 +67,15 @@ def save_weights(
         raise WeightsError(f"{folder}: {broken[0]} holds values that are not numbers; "
                            "export a run that did not diverge")
     rounded = round_kernels(network)
+    names = sorted((f"{name}{ONNX}", f"{name}{SAFETENSORS}"))
+    info = WeightsInfo(name, version, labels, spec, parameter_count(rounded), dict.fromkeys(names, "0" * 64), metrics,
+                       provenance, folder, calibration)
+    check_info(info)
     files = {
         f"{name}{SAFETENSORS}": save({key: _pack(tensor) for key, tensor in rounded.state_dict().items()}),
         f"{name}{ONNX}": to_onnx(rounded, spec, calibration.temperature),
     }
-    info = WeightsInfo(
-        name, version, labels, spec, parameter_count(rounded),
-        {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())},
-        metrics, provenance, folder, calibration)
+    info = replace(info, sha256={file: hashlib.sha256(files[file]).hexdigest() for file in names})
     write_together({folder / file: content for file, content in files.items()}
                    | {folder / f"{name}.json": info_json(info)})
     return info

@@ -4,6 +4,7 @@ import lzma
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -41,16 +42,20 @@ class Entry:
     content: bytes | None
 
 
-def read_files(path: Path) -> Iterator[Entry]:
+def read_files(path: Path, others: Counter[str] | None = None) -> Iterator[Entry]:
     """Yields the folders and the files of pictures in a folder or a tar, hidden ones left out, in no certain order.
+
+    Args:
+        path: of the folder or the tar.
+        others: counts files of other kinds, by the end of their name in lower case (`.gif`; empty for none).
 
     Raises:
         PicturesError: nothing there, no tar, a file that cannot be read or is larger than LARGEST_FILE.
     """
     if path.is_dir():
-        yield from _read_folder(path)
+        yield from _read_folder(path, Counter() if others is None else others)
     elif path.is_file():
-        yield from _read_tar(path)
+        yield from _read_tar(path, Counter() if others is None else others)
     else:
         raise PicturesError(f"{path}: no such folder or file; give a folder of pictures, or a tar")
 
@@ -94,7 +99,7 @@ def square(picture: Grey, side: int) -> Grey:
     return resize(np.ascontiguousarray(picture[top:top + inner, left:left + inner]), side)
 
 
-def _read_folder(path: Path) -> Iterator[Entry]:
+def _read_folder(path: Path, others: Counter[str]) -> Iterator[Entry]:
     """Follows links to folders, but enters no folder twice."""
     def refuse(error: OSError) -> NoReturn:
         raise PicturesError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from error
@@ -110,7 +115,7 @@ def _read_folder(path: Path) -> Iterator[Entry]:
         parts = Path(folder).relative_to(path).parts
         yield Entry(parts, None)
         for name in files:
-            if not _is_picture(name):
+            if not _is_picture(name, others):
                 continue
             file = Path(folder, name)
             try:
@@ -121,19 +126,34 @@ def _read_folder(path: Path) -> Iterator[Entry]:
             yield Entry((*parts, name), content)
 
 
-def _read_tar(path: Path) -> Iterator[Entry]:
+def _read_tar(path: Path, others: Counter[str]) -> Iterator[Entry]:
     try:
         with tarfile.open(path, tarinfo=_Member) as tar:
+            files: dict[PurePosixPath, tarfile.TarInfo] = {}
+            links: list[tuple[tuple[str, ...], tarfile.TarInfo]] = []
             for member in tar:
+                if member.isfile():
+                    files[PurePosixPath(member.name)] = member
                 parts = tuple(part for part in PurePosixPath(member.name).parts if part not in {"/", ".", ".."})
                 if any(part.startswith(".") for part in parts):
                     continue
                 if member.isdir():
                     yield Entry(parts, None)
-                elif member.isfile() and parts and _is_picture(parts[-1]):
+                elif member.isfile() and parts and _is_picture(parts[-1], others):
                     _refuse_large(f"{path}: {member.name}", member.size)
                     content = tar.extractfile(member)
                     yield Entry(parts, content.read() if content else b"")
+                elif member.islnk() and parts and _is_picture(parts[-1], others):
+                    target = files.get(PurePosixPath(member.linkname))
+                    if target is None:
+                        raise PicturesError(f"{path}: {member.name} is a link to {member.linkname}, which is not in "
+                                            "front of it in the tar; pack it again, `tar --hard-dereference`")
+                    links.append((parts, target))
+            # in the order of their contents, so that what is compressed is read but once more
+            for parts, target in sorted(links, key=lambda link: link[1].offset_data):
+                _refuse_large(f"{path}: {target.name}", target.size)
+                content = tar.extractfile(target)
+                yield Entry(parts, content.read() if content else b"")
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PicturesError(f"{path}: cannot be read as a tar ({reason}); fetch it again") from error
@@ -153,8 +173,13 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
+def _is_picture(name: str, others: Counter[str]) -> bool:
+    """Goes by the name; counts what is neither a picture nor hidden."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if name.startswith("."):
+        return False
+    others[suffix] += suffix not in SUFFIXES
+    return suffix in SUFFIXES
 
 
 def _refuse_large(name: str, size: int) -> None:

@@ -16,6 +16,9 @@ Medians over 1,500 training pictures set into grey frames, less the bias that th
 (`emotiontrain.evaluation.geometry` measures both); single pictures lie about 0.08 and 0.03 to either side.
 """
 
+MARGINS, SHIFTS = (0.2, 5.0), (-1.0, 1.0)
+"""Least and most of `InputSpec.margin` and `InputSpec.shift_y`."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -42,7 +45,8 @@ class InputSpec:
         """Checks the values, which may come from a file."""
         if not isinstance(self.side, int) or self.side < 32 or self.side % 32:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"the input's side is {self.side}, not a multiple of 32")
-        if not (0 <= self.mean <= 1 and 0 < self.std <= 1 and 0.2 <= self.margin <= 5 and -1 <= self.shift_y <= 1):
+        if not (0 <= self.mean <= 1 and 0 < self.std <= 1 and MARGINS[0] <= self.margin <= MARGINS[1]
+                and SHIFTS[0] <= self.shift_y <= SHIFTS[1]):
             raise ValueError(f"the input's mean {self.mean}, std {self.std}, margin {self.margin} or shift_y "
                              f"{self.shift_y} is out of range (0..1, 0..1, 0.2..5, -1..1)")
 

@@ -26,7 +26,7 @@ class TorchClassifier:
             RuntimeError: the device is not there.
         """
         self.info = info
-        self._device = _device(device)
+        self._device = find_device(device)
         self._network = load_network(info).to(self._device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -79,7 +79,12 @@ def _size(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else "x".join(map(str, shape)) or "one value"
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Returns a torch device that is there.
+
+    Raises:
+        RuntimeError: it is not.
+    """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

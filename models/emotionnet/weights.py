@@ -7,15 +7,16 @@
 Every file is hashed before it is used, and what was hashed is what is loaded.
 """
 
-import contextlib
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from emotionnet.files import write_whole
 from emotionnet.preprocess import InputSpec
 
 LABELS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -26,11 +27,21 @@ ONNX, SAFETENSORS = ".onnx", ".safetensors"
 TEMPERATURE = "temperature"
 """Key of an ONNX file's metadata: what its graph divides the logits by; missing where it does not."""
 
+LEAST_PICTURES = 100
+"""Validation pictures that a calibration needs; fewer say too little."""
+
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 class WeightsError(ValueError):
     """A set of weights cannot be used; the message names the file and the mend."""
+
+
+_WORD = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z"
+_Word = Annotated[str, msgspec.Meta(pattern=_WORD)]
+_File = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -49,36 +60,22 @@ class Calibration:
         ece_after: the same at `temperature`.
         accepted: share of them that `abstain_below` keeps.
         accuracy: share of right answers among those kept.
-
-    Raises:
-        ValueError: a value outside its range.
     """
 
-    temperature: float = 1.0
-    abstain_below: float = 0.4
-    split: str | None = None
-    truth: str | None = None
-    pictures: int = 0
-    ece_before: float | None = None
-    ece_after: float | None = None
-    accepted: float | None = None
-    accuracy: float | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
+    abstain_below: _Share = 0.4
+    split: _Word | None = None
+    truth: Literal["labels", "votes"] | None = None
+    pictures: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ece_before: _Share | None = None
+    ece_after: _Share | None = None
+    accepted: _Share | None = None
+    accuracy: _Share | None = None
 
-    def __post_init__(self) -> None:
-        """Checks the values, which may come from a file."""
-        if not _is_number(self.temperature) or not 0.01 <= self.temperature <= 100:
-            raise ValueError(f"the calibration's temperature is {self.temperature!s:.20}, "
-                             "not a number from 0.01 to 100")
-        for name in ("abstain_below", "ece_before", "ece_after", "accepted", "accuracy"):
-            value: Any = getattr(self, name)
-            if value is None and name != "abstain_below":
-                continue
-            if not _is_number(value) or not 0 <= value <= 1:
-                raise ValueError(f"the calibration's {name} is {value!s:.20}, not a number from 0 to 1")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    @property
+    def fitted(self) -> bool:
+        """Whether temperature and threshold come from pictures, rather than being the defaults."""
+        return self.ece_before is not None and self.ece_after is not None
 
 
 @dataclass(frozen=True)
@@ -150,18 +147,48 @@ def load_info(path: str | Path = "builtin") -> WeightsInfo:
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the path") from error
     try:
-        document = msgspec.json.decode(content, type=_Document)
-        values: dict[str, Any] = document.input
-        spec = InputSpec(**values)
-        calibrated: dict[str, Any] = document.calibration
-        calibration = Calibration(**calibrated)
+        return _parse(content, file.parent)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file}: {error}; export the set of weights again") from error
+
+
+def check_info(info: WeightsInfo) -> None:
+    """Refuses what could be written as a set's JSON, but not be read again.
+
+    Raises:
+        WeightsError: a name, version, label or number that no set may have.
+    """
+    try:
+        _parse(info_json(info), info.folder)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{info.folder}: such a set could not be loaded ({error}); give what it allows") from error
+
+
+def _parse(content: bytes, folder: Path) -> WeightsInfo:
+    """Returns what a JSON in `folder` says.
+
+    Raises:
+        ValueError, TypeError: it cannot be right.
+    """
+    document = msgspec.json.decode(content, type=_Document)
+    values: dict[str, Any] = document.input
     if len(set(document.labels)) != len(document.labels):
-        raise WeightsError(f"{file}: a label stands twice in {', '.join(document.labels)}; export the set again")
+        raise ValueError(f"a label stands twice in {', '.join(document.labels)}")
+    unknown = sorted(document.calibration.keys() - {field.name for field in fields(Calibration)})
+    if unknown:
+        raise ValueError(f"the calibration has an unknown {unknown[0]!r}")
+    try:
+        calibration = msgspec.convert(document.calibration, Calibration)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"in the calibration: {error}") from error
     return WeightsInfo(
-        document.name, document.version, document.labels, spec, document.parameters, document.sha256,
-        document.metrics, document.provenance, file.parent, calibration)
+        document.name, document.version, document.labels, InputSpec(**values), document.parameters, document.sha256,
+        document.metrics, document.provenance, folder, calibration)
+
+
+def is_word(text: str) -> bool:
+    """Returns whether `text` can be the name or the version of a set."""
+    return re.match(_WORD, text) is not None
 
 
 def write_info(info: WeightsInfo) -> Path:
@@ -200,31 +227,12 @@ def verify_file(path: Path, sha256: str) -> bytes:
 
 
 def write_together(files: dict[Path, bytes]) -> None:
-    """Writes files so that a reader sees the old ones or the new ones, none of them in part.
-
-    All are written beside their places first, so a full disk leaves what was there as it was.
+    """Writes the files of a set, the JSON last: a set of which only some are new is refused by their hashes.
 
     Raises:
-        OSError: one cannot be written; none is.
+        OSError: one cannot be written; see `files.write_whole`.
     """
-    partials = {path: path.with_name(f"{path.name}.part") for path in files}
-    path = next(iter(files))
-    try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partials[path].write_bytes(content)
-        for path, partial in partials.items():
-            partial.replace(path)
-    except OSError as error:
-        for partial in partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-        raise OSError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder, "
-                      "and run the same again") from error
-
-
-_Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")]
-_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    write_whole(files, "make room or choose another folder, and run the same again")
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -235,10 +243,10 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     labels: Annotated[tuple[_Label, ...], msgspec.Meta(min_length=2)]
     input: dict[str, int | float]
     parameters: Annotated[int, msgspec.Meta(ge=1)]
-    sha256: dict[_Word, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]]
+    sha256: dict[_File, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
-    calibration: dict[str, int | float | str | None] = {}
+    calibration: dict[str, Any] = {}
 
 
 def _find(path: str | Path) -> Path:
@@ -251,6 +259,9 @@ def _find(path: str | Path) -> Path:
                            "never read here; give the JSON of a set that `emotiontrain export` wrote")
     if os.path.isdir(path):  # unlike Path's, it never raises
         files = sorted(path.glob("*.json"))
+        if (path / "checkpoint.safetensors").exists():
+            raise WeightsError(f"{path}: is the folder of a training run; make a set of weights of it with "
+                               "`emotiontrain export`, and give that")
         if len(files) != 1:
             raise WeightsError(f"{path}: holds {len(files)} JSON files, not the one of a set of weights; "
                                "name the file itself")

@@ -130,9 +130,32 @@ def test_the_info_shows_the_calibration(weights: Path) -> None:
     path.write_text(json.dumps(content | {"calibration": {
         "temperature": 0.87, "abstain_below": 0.55, "split": "validation", "truth": "votes", "pictures": 2854,
         "ece_before": 0.106, "ece_after": 0.0251, "accepted": 0.771, "accuracy": 0.901}}))
-
     fitted = call("model", "info", weights).out
+    path.write_text(json.dumps(content | {"calibration": {"split": "validation", "truth": "labels", "pictures": 36}}))
 
+    few = call("model", "info", weights).out
+
+    assert "calibration  none: temperature 1; 36 validation pictures are too few, export with 100 at least\n" in few
     assert "calibration  none: temperature 1\nabstains     below 0.4\n" in plain
     assert ("calibration  temperature 0.87, validation, 2,854 pictures, their votes: calibration error 10.6% before, "
             "2.5% after\nabstains     below 0.55: keeps 77.1% of those answers, 90.1% of them right\n") in fitted
+
+
+def test_the_info_shows_metrics_and_provenance_in_lines_that_can_be_read() -> None:
+    out = call("model", "info").out
+
+    assert "\nmetrics\n    validation:\n      pictures: " in out
+    assert "\nprovenance\n    data:\n" in out
+    assert max(map(len, out.splitlines())) <= 132
+
+
+def test_own_classes_under_fer2013s_names_are_measured_as_emotiontrain_does(weights: Path, tmp_path: Path) -> None:
+    path = weights / "emotionnet.json"
+    labels = [f"own-{label}" for label in LABELS]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {
+        "labels": labels, "metrics": {"test": {"pictures": 28, "accuracy": 0.0}}}))
+    for prefix in ("PublicTest_", "PrivateTest_"):
+        write_pictures(tmp_path / "own", "test", labels, 2, prefix=prefix)
+
+    assert "test         28 pictures: accuracy 0.00% in the JSON" in call(
+        "model", "verify", weights, "--data", tmp_path / "own").out

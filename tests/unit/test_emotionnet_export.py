@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +134,31 @@ def test_a_network_wider_than_what_is_loaded_is_not_written(tmp_path: Path) -> N
         save_weights(tmp_path, EmotionNet(3, 2, width=2), name="n", version="1", labels=("a", "b"), spec=InputSpec(),
                      metrics={}, provenance={})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"name": "../escape"}, r"`str` matching regex .* at `\$\.name`"),
+    ({"name": "n" * 65}, r"at `\$\.name`"),
+    ({"version": "1.0 beta"}, r"at `\$\.version`"),
+    ({"version": ""}, r"at `\$\.version`"),
+    ({"labels": ("a", "b" * 65)}, r"length <= 64 - at `\$\.labels"),
+    ({"labels": ("a", "ow\udcffl")}, "surrogates not allowed"),
+    ({"labels": ("a", "a")}, "a label stands twice in a, a"),
+    ({"calibration": Calibration(pictures=-1)}, r"in the calibration: .* at `\$\.pictures`"),
+])
+def test_a_set_that_could_not_be_loaded_is_not_written(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    own: dict[str, Any] = {"name": "n", "version": "1", "labels": ("a", "b"), "spec": InputSpec(), "metrics": {},
+                           "provenance": {}}
+    with pytest.raises(WeightsError, match=f"such a set could not be loaded .*{words}"):
+        save_weights(tmp_path / "inner", EmotionNet(3, 2), **(own | change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name_is_loaded_again(tmp_path: Path) -> None:
+    info = save_weights(tmp_path, EmotionNet(3, 2), name="n" * 64, version="1", labels=("a", "b"),
+                        spec=InputSpec(side=32), metrics={}, provenance={})
+
+    assert load_info(tmp_path) == info
 
 
 def test_the_two_files_of_the_built_in_weights_agree() -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from emotionnet import preprocess
 from emotionnet.labelled import read_test_pictures
 from emotionnet.pictures import LARGEST_FILE, PicturesError
 from emotiontrain.data import load_data
@@ -70,7 +71,6 @@ def test_of_fer2013_the_private_test_is_read_and_nothing_else(tmp_path: Path) ->
 
 @pytest.mark.parametrize("side", [48, 130])
 def test_the_crops_are_those_that_the_training_package_measures(tmp_path: Path, side: int) -> None:
-    from emotiontrain.evaluation.figures import resize
     for split, count in (("train", 4), ("validation", 2), ("test", 3)):
         write_pictures(tmp_path, split, LABELS, count, side=side)
     wide = np.random.default_rng(0).integers(0, 256, (side, side + 14 * (side > 48), 3), dtype=np.uint8)
@@ -79,8 +79,52 @@ def test_the_crops_are_those_that_the_training_package_measures(tmp_path: Path, 
     crops, labels = read_test_pictures(tmp_path, LABELS, 64)
 
     test = load_data(str(tmp_path)).test
-    assert sorted(map(bytes, crops)) == sorted(bytes(resize(picture, 64)) for picture in test.pictures)
+    assert sorted(map(bytes, crops)) == sorted(bytes(preprocess.resize(picture, 64)) for picture in test.pictures)
     assert np.bincount(labels).tolist() == np.bincount(test.labels).tolist() == [3, 4]
+
+
+def test_names_like_fer2013s_in_classes_of_ones_own_count_by_their_folders(tmp_path: Path) -> None:
+    for split, prefix, count in (("train", "PrivateTest_", 4), ("val", "Training_", 2), ("test", "Training_", 3),
+                                 ("test", "PublicTest_", 2), ("test", "PrivateTest_", 1)):
+        write_pictures(tmp_path, split, LABELS, count, prefix=prefix)
+
+    crops, labels = read_test_pictures(tmp_path, LABELS, 64)
+
+    test = load_data(str(tmp_path)).test
+    assert np.bincount(labels).tolist() == np.bincount(test.labels).tolist() == [6, 6]
+    assert sorted(map(bytes, crops)) == sorted(bytes(preprocess.resize(picture, 64)) for picture in test.pictures)
+
+
+def test_small_test_pictures_are_scaled_as_their_larger_training_pictures_are(tmp_path: Path) -> None:
+    for split, side in (("train", 130), ("validation", 48), ("test", 48)):
+        write_pictures(tmp_path, split, LABELS, 3, side=side)
+
+    crops, _ = read_test_pictures(tmp_path, LABELS, 64)
+
+    test = load_data(str(tmp_path)).test
+    assert test.pictures.shape[1] == 96
+    assert sorted(map(bytes, crops)) == sorted(bytes(preprocess.resize(picture, 64)) for picture in test.pictures)
+
+
+def test_hard_links_in_a_tar_are_pictures_as_in_its_folder(own: Path, tmp_path: Path) -> None:
+    (own / "test/bright/again.png").hardlink_to(own / "test/bright/bright0.png")
+    with tarfile.open(packed := pack(own, tmp_path / "set.tar.xz")) as tar:
+        assert [member.name for member in tar if member.islnk()]
+
+    one, other = read_test_pictures(own, LABELS, 32), read_test_pictures(packed, LABELS, 32)
+
+    assert len(one[1]) == 7
+    assert sorted(map(bytes, one[0])) == sorted(map(bytes, other[0]))
+
+
+def test_a_link_to_what_the_tar_does_not_hold_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("test/dark/dark0.png")
+    member.type, member.linkname = tarfile.LNKTYPE, "../../etc/passwd"
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.addfile(member)
+
+    assert "test/dark/dark0.png is a link to ../../etc/passwd, which is not in front of it" in refusal(
+        tmp_path / "set.tar")
 
 
 def test_a_damaged_picture_is_named(own: Path) -> None:

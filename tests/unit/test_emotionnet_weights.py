@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -99,15 +100,21 @@ def test_a_calibration_is_read_back_equal(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"temperature": 0}, "temperature is 0, not a number from 0.01 to 100"),
-    ({"temperature": -1.5}, "temperature is -1.5, not a number from 0.01 to 100"),
-    ({"temperature": 10**400}, "not a number from 0.01 to 100"),
-    ({"temperature": None}, "temperature is None"),
-    ({"temperature": "warm"}, "temperature is warm"),
-    ({"abstain_below": 1.01}, "abstain_below is 1.01, not a number from 0 to 1"),
-    ({"abstain_below": None}, "abstain_below is None"),
-    ({"ece_after": -0.1}, "ece_after is -0.1"),
-    ({"bias": 1}, "unexpected keyword argument 'bias'"),
+    ({"temperature": 0}, r"in the calibration: Expected `float` >= 0\.01 - at `\$\.temperature`"),
+    ({"temperature": -1.5}, r"`float` >= 0\.01 - at `\$\.temperature`"),
+    ({"temperature": 10**400}, "out of range|temperature"),
+    ({"temperature": None}, r"got `null` - at `\$\.temperature`"),
+    ({"temperature": True}, r"got `bool` - at `\$\.temperature`"),
+    ({"temperature": "warm"}, r"got `str` - at `\$\.temperature`"),
+    ({"abstain_below": 1.01}, r"`float` <= 1\.0 - at `\$\.abstain_below`"),
+    ({"abstain_below": None}, r"got `null` - at `\$\.abstain_below`"),
+    ({"ece_after": -0.1}, r"`float` >= 0\.0 - at `\$\.ece_after`"),
+    ({"pictures": "many"}, r"`int`, got `str` - at `\$\.pictures`"),
+    ({"pictures": -1}, r"`int` >= 0 - at `\$\.pictures`"),
+    ({"split": 3}, r"`str \| null`, got `int` - at `\$\.split`"),
+    ({"split": "\x1b[31m"}, r"matching regex .* - at `\$\.split`"),
+    ({"truth": "guesses"}, r"Invalid enum value 'guesses' - at `\$\.truth`"),
+    ({"bias": 1}, "the calibration has an unknown 'bias'"),
 ])
 def test_a_calibration_that_cannot_be_right_is_refused(weights: Path, change: dict[str, object], words: str) -> None:
     rewrite(weights, lambda c: c.update(calibration=change))
@@ -137,6 +144,41 @@ def test_on_a_full_disk_the_old_files_stay_and_no_parts(weights: Path) -> None:
 
     assert "\n" not in str(caught.value)
     assert {file.name: file.read_bytes() for file in weights.iterdir()} == before
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_whole_files_and_no_parts(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    before = {file.name: file.read_bytes() for file in weights.iterdir()}
+    new = {f"emotionnet{suffix}": bytes(1000) for suffix in (".onnx", ".safetensors", ".json")}
+    owner = os if moment == "fsync" else Path
+    done, real = 0, getattr(owner, moment)
+
+    def stop(*arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_together({weights / name: content for name, content in new.items()})
+
+    after = {file.name: file.read_bytes() for file in weights.iterdir()}
+    if moment == "fsync":
+        assert after == before
+    else:       # the first has its place, and the JSON, which comes last, is the old one
+        assert after == before | {"emotionnet.onnx": new["emotionnet.onnx"]}
+        assert "its sha256 is" in refusal(weights)
+
+
+def test_a_place_below_a_file_is_refused_in_a_sentence(weights: Path) -> None:
+    for path in (weights / "emotionnet.json/new.json", weights / "emotionnet.json/folder/new.json"):
+        with pytest.raises(OSError, match=r"new\.json: cannot be written \(a file is where its folder should be\)"):
+            write_together({path: b"{}"})
 
 
 def test_a_set_is_named_by_its_json_or_by_its_folder(weights: Path) -> None:
@@ -211,6 +253,7 @@ def test_an_input_of_another_side_is_refused(weights: Path) -> None:
     (lambda c: c.update(name="../emotionnet"), "`$.name`"),
     (lambda c: c["sha256"].update({"emotionnet.onnx": "123"}), "`$.sha256[...]`"),
     (lambda c: c["sha256"].clear(), "names no emotionnet.onnx"),
+    (lambda c: c["labels"].__setitem__(0, "a\x1b[31m"), "`$.labels[0]`"),
 ])
 def test_a_json_that_cannot_be_right_is_refused(weights: Path, change: Change, words: str) -> None:
     rewrite(weights, change)
@@ -242,6 +285,13 @@ def test_a_folder_must_hold_exactly_one_json(weights: Path, tmp_path_factory: py
 
     assert "holds 2 JSON files" in refusal(weights)
     assert "holds 0 JSON files" in refusal(tmp_path_factory.mktemp("empty"))
+
+
+def test_the_folder_of_a_run_is_answered_with_the_export(tmp_path: Path) -> None:
+    for name in ("checkpoint.safetensors", "checkpoint.json", "log.json"):
+        (tmp_path / name).touch()
+
+    assert "is the folder of a training run; make a set of weights of it with `emotiontrain" in refusal(tmp_path)
 
 
 def test_a_path_with_nothing_there_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The README and the commented configuration say what is true."""
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,17 @@ from emotiontrain.cli import build_parser as build_training_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(kind: str, text: str = README) -> list[str]:
+    return re.findall(rf"^ *```{kind}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Returns the lines of README and docs/training.md that call one of the two commands."""
+    lines = [line.strip() for text in (README, TRAINING) for block in blocks("sh", text) for line in block.splitlines()]
+    return [line for line in lines if re.match(r"(\.venv/bin/)?emotion(d|train) |torchrun ", line)]
 
 
 def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
@@ -44,12 +53,29 @@ def test_every_file_of_the_tree_is_there() -> None:
             assert (folder / name).is_file(), name
 
 
-@pytest.mark.parametrize(
-    "line", [line for block in blocks("sh") for line in block.splitlines() if ".venv/bin/" in line])
-def test_the_commands_of_the_readme_are_accepted(line: str) -> None:
+@pytest.mark.parametrize("line", commands())
+def test_the_commands_of_the_documentation_are_accepted(line: str) -> None:
+    line = re.sub(r"^torchrun .* -m (?=emotiontrain )", "", line)
     program, *arguments = shlex.split(line, comments=True)
     parser = build_training_parser() if program.endswith("emotiontrain") else build_parser()
     parser.parse_args(arguments)
+
+
+def test_the_scripts_of_the_runs_give_commands_that_are_accepted(tmp_path: Path) -> None:
+    called, fake = tmp_path / "called", tmp_path / "bin" / "emotiontrain"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> "$CALLED"; echo >> "$CALLED"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}"
+
+    subprocess.run([ROOT / "training" / "runs" / "shipped.sh", "my data", "votes.csv", "my runs"], check=True,
+                   cwd=tmp_path, env={"PATH": path, "CALLED": str(called)}, stdout=subprocess.DEVNULL)
+
+    lines = [line.split("\0")[:-1] for line in called.read_text(encoding="utf-8").splitlines()]
+    assert [line[0] for line in lines] == [
+        "train", "train", "export", "evaluate", "evaluate", "train", "export", "evaluate", "evaluate"]
+    for line in lines:
+        build_training_parser().parse_args(line)
 
 
 def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:

@@ -135,10 +135,11 @@ def test_a_class_without_pictures_in_one_split_is_named(
             put(folder / split / label / "one.png", noise(random))
     for file in (folder / emptied / "owl").iterdir():
         file.unlink()
-    assert f"no {emptied} pictures of owl; every class needs some" in error_of(folder, capsys)
+    said = f"no {emptied} pictures of owl (looked for {emptied}/owl/); every class needs some in each split\n"
+    assert error_of(folder, capsys).endswith(said)
 
     (folder / emptied / "owl").rmdir()
-    assert f"no {emptied} pictures of owl; every class needs some" in error_of(folder, capsys)
+    assert error_of(folder, capsys).endswith(said)
 
 
 def test_a_label_of_fer2013_without_pictures_is_named(
@@ -148,7 +149,18 @@ def test_a_label_of_fer2013_without_pictures_is_named(
     for file in (folder / "train" / "train" / "sad").iterdir():
         file.unlink()
 
-    assert "no train pictures of sad" in error_of(folder, capsys)
+    assert "no train pictures of sad (looked for sad/Training_*)" in error_of(folder, capsys)
+
+
+def test_folders_of_classes_in_the_wrong_place_are_named(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no pictures below train/, but cat/ (20 pictures), owl/ (20 pictures); put the folders of the classes " \
+        "below train/" in error_of(animals / "train", capsys)
+
+    folder = copy_of(animals, tmp_path)
+    (folder / "train" / ("owl" * 30)).mkdir()
+    assert "give it a name of at most 64 printable characters" in error_of(folder, capsys)
 
 
 def test_sets_that_cannot_be_trained_on_say_why(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotiontrain import cli
-from emotiontrain.data import Dataset, load_data
+from emotiontrain.data import DataError, Dataset, load_data
 from emotiontrain.data.votes import VotesError, load_votes, majority, shares
 
 HEADER = "name,cat,owl,other"
@@ -75,7 +75,7 @@ def test_votes_are_joined_by_name_and_described(
     assert "with votes 5 0" in said
     assert "with a clear majority 3 0" in said
     assert "where it is the label 66.7% -" in said
-    assert "votes: on only 25.0% of the train pictures" in said
+    assert "votes: on only 5 of 20 train pictures" in said
 
 
 def test_pictures_of_one_name_keep_their_own_votes_where_the_file_says_their_class(
@@ -97,6 +97,38 @@ def test_pictures_of_one_name_keep_their_own_votes_where_the_file_says_their_cla
         load_data(str(animals), path)
 
 
+def test_capital_letters_of_classes_and_columns_do_not_matter(tmp_path: Path) -> None:
+    path = votes_file(tmp_path, ["a.png, 3 ,1,"], "Name,CAT,owl,Other")
+
+    assert load_votes(path, ("Cat", "Owl")).of([("Cat", "a.png")]).tolist() == [[3, 1, 0]]
+
+
+def test_what_is_ignored_is_named(animals: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (animals / "validation").rename(animals / "validate")
+    for name in ("one.gif", "two.GIF", ".hidden.gif", "README"):
+        (animals / "train" / "cat" / name).write_bytes(b"GIF89a")
+
+    assert cli.main(["data", str(animals)]) == 0
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ignored, as not below train/<class>/, val/<class>/ or test/<class>/: validate/ (4 pictures)" in said
+    assert "ignored, as no pictures of a kind that is read: 2 .gif, 1 without an ending" in said
+
+
+def test_a_set_with_nothing_but_test_pictures_can_be_measured_and_not_trained_on(animals: Path) -> None:
+    (animals / "train").rename(animals / "test")
+    for folder in (animals / "validation").iterdir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+    data = load_data(str(animals), use="test")
+
+    assert (data.labels, len(data.train), len(data.validation), len(data.test)) == (("cat", "owl"), 0, 0, 20)
+    with pytest.raises(DataError, match=r"no train pictures of cat, owl \(looked for train/cat/\)"):
+        load_data(str(animals))
+
+
 def test_the_original_columns_of_fer_plus_are_understood(tmp_path: Path) -> None:
     path = votes_file(tmp_path, ["Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0", "Training,,1,0,0,0,0,0,0,0,0,9"],
                       "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF")
@@ -106,13 +138,16 @@ def test_the_original_columns_of_fer_plus_are_understood(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("header", "line", "words"), [
-    ("picture,cat,owl", "a.png,1,2", "no column names the picture; call it one of path, name, file, image name"),
-    ("name,cat", "a.png,1", "no column for owl; its columns are name, cat"),
-    (HEADER, "train-cat0.png,1,two,0", "line 2: a count of votes is no whole number from 0 to 1,000,000"),
-    (HEADER, "train-cat0.png,1,-1,0", "line 2: a count of votes is no whole number"),
-    (HEADER, "train-cat0.png,1,0.5,0", "line 2: a count of votes is no whole number"),
-    (HEADER, f"train-cat0.png,1,{'9' * 40},0", "line 2: a count of votes is no whole number"),
-    (HEADER, "train-cat0.png,1", "line 2: a count of votes is no whole number"),
+    ("picture,cat,owl", "a.png,1,2", "no column names the picture; its columns are 'picture', 'cat', 'owl'; call that"),
+    ("name;cat;owl", "a.png;1;2", "its columns are 'name;cat;owl'; call that one of path, name, file, image name, and "
+                                  "put commas between columns"),
+    ("name,cat", "a.png,1", "no column for owl; its columns are 'name', 'cat'; add one for each class"),
+    (HEADER, "train-cat0.png,1,two,0", "line 2: 'owl' is 'two', no whole number from 0 to 1,000,000; correct it"),
+    (HEADER, "train-cat0.png,1,-1,0", "line 2: 'owl' is '-1', no whole number"),
+    (HEADER, "train-cat0.png,1,0.5,0", "line 2: 'owl' is '0.5', no whole number"),
+    (HEADER, f"train-cat0.png,1,{'9' * 9999},0", f"line 2: 'owl' is '{'9' * 40}', no whole number"),
+    (HEADER, "train-cat0.png,1,0,1000001", "line 2: 'other' is '1000001', no whole number"),
+    (HEADER, "train-cat0.png,1", "line 2: has no column 'owl'; give each line as many columns as the first"),
     (HEADER, "train-cat0.png,1,0,0\nelsewhere/train-cat0.png,1,0,0", "line 3: a second row for train-cat0.png"),
     (HEADER, "stranger.png,1,2,0", "the data's pictures have other names, train-cat0.png and so on"),
     (HEADER, "", "has no rows of votes"),

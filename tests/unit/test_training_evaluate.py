@@ -211,7 +211,35 @@ def test_votes_count_where_more_than_half_agree_and_their_shares_everywhere() ->
                for share, row in zip(shares, probabilities.tolist(), strict=False)]
     assert agreement["pictures"] == 3
     assert agreement["cross_entropy"] == pytest.approx(np.mean(crossed), abs=1e-4)
-    assert agreement["entropy"] < agreement["cross_entropy"]
+    own = -np.mean([np.sum([s * np.log(s) for s in share]) for share in shares])
+    assert agreement["entropy"] == pytest.approx(own, abs=1e-4)
+    assert evaluate.votes_agreement(probabilities[:1], np.array([[1, 0, 0]]))["taggers"] is None
+    assert set(evaluate.votes_agreement(probabilities[:1], np.array([[0, 0, 1]])).values()) == {0, None}
+
+
+def test_the_interval_of_the_calibration_error_covers_the_truth_and_shrinks_with_more_pictures() -> None:
+    random = np.random.default_rng(4)
+
+    def interval(count: int, over: float) -> list[float]:
+        confidence = random.uniform(0.5, 0.9, count)
+        right = random.random(count) < confidence - over
+        probabilities = np.stack([1 - confidence, confidence], axis=1).astype(np.float32)
+        return evaluate.ece_interval(probabilities, right.astype(np.int64))
+
+    wide, low, high = interval(60, 0.1), interval(6000, 0.0), interval(6000, 0.1)
+    assert low[0] < 0.01
+    assert low[1] < 0.03
+    assert high[0] < 0.1 < high[1]
+    assert wide[1] - wide[0] > 3 * (high[1] - high[0])
+
+
+@pytest.mark.parametrize(("points", "interval", "word"), [
+    (1.0, (0.5, 1.5), "within"), (5.0, (-5.0, 16.0), "undecided"), (13.0, (-5.0, 31.0), "undecided"),
+    (13.0, (12.5, 13.5), "above"), (-8.0, (-9.0, -7.0), "within")])
+def test_a_loss_whose_interval_spans_the_target_is_undecided(
+    points: float, interval: tuple[float, float], word: str
+) -> None:
+    assert robustness.judge(points, interval, 12) == word
 
 
 @pytest.mark.parametrize("corruption", robustness.CORRUPTIONS, ids=lambda corruption: corruption.name)
@@ -357,6 +385,9 @@ def test_the_page_holds_the_figures_and_needs_nothing_else(reported: Path) -> No
                  document["speed"]["processor"], "emotiontrain evaluate builtin"):
         assert text in page
     assert page.count("<svg") == 5
+    assert "Only 28 pictures: each figure is uncertain" in page
+    assert 'class="bar faint"' in page
+    assert "none; temperature 1, abstain below" in page
     assert not re.search(r"\bnan\b|\bNone\b", page)
 
 
@@ -389,10 +420,11 @@ def test_losses_with_a_limit_are_printed_beside_it(
     lines = comparisons(json.loads((reported / "figures.json").read_text(encoding="utf-8")))
 
     assert len(lines) == 2 * (1 + 1 + 6)
-    assert any(re.match(r"resolution 24 px, against labels: -?\d+\.\d\d points lost, at most 12 asked", line)
+    assert any(re.match(r"resolution 24 px, against labels: \d+\.\d\d points (lost|gained) \(loss at 95 %: .*\), "
+                        "target at most 12: (within|above|undecided)$", line)
                for line in lines)
-    assert any(re.match(r"daemon's path, 96 px in 640 x 384, [\d.]+% found, against votes: .* at most 2 asked", line)
-               for line in lines)
+    assert any(re.match(r"daemon's path, 96 px in 640 x 384, [\d.]+% found, against votes: .*, target at most 2: ",
+                        line) for line in lines)
 
 
 def test_figures_are_kept_in_the_weights_only_when_asked(
@@ -436,6 +468,16 @@ def test_a_set_in_which_no_face_is_found_and_nobody_voted_still_gets_its_page(
     assert all(scene["votes"] is None for scene in document["daemon_path"])
     assert "majority of votes" not in (page / "index.html").read_text().partition("<section>")[2].partition(
         "Test-time")[0]
+
+
+def test_a_folder_with_nothing_but_test_pictures_can_be_measured(
+    sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(sample.folder / "test", tmp_path / "own" / "test", ignore=shutil.ignore_patterns("PublicTest*"))
+
+    assert cli.main(["evaluate", "builtin", str(tmp_path / "own"), "--split", "test", "--threads", "1"]) == 0
+    assert "on test, 28 pictures: accuracy" in capsys.readouterr().out
+    assert "has no validation pictures" in error_of(["builtin", str(tmp_path / "own")], 66, capsys)
 
 
 def error_of(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:

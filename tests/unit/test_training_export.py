@@ -22,7 +22,7 @@ pytest.importorskip("onnxscript", reason="needs emotiond[train]")
 from emotiontrain import train as module
 from emotiontrain.calibrate import CalibrationError
 from emotiontrain.evaluation.figures import classify, figures
-from emotiontrain.export import export, train_command
+from emotiontrain.export import export, notice, train_command
 from emotiontrain.train import RunError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # torch's exporter alone takes ten seconds of a free core
@@ -44,7 +44,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder of a set of one's own: 16 training, 120 validation and 8 test pictures of two classes."""
     folder = tmp_path_factory.mktemp("own")
     for split, count in (("train", 8), ("validation", 60), ("test", 4)):
-        write_pictures(folder, split, LABELS, count)
+        write_pictures(folder, split, LABELS, count, prefix=f"{split}-")
     return folder
 
 
@@ -56,6 +56,16 @@ def data(pictures: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
+def votes(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns those votes of training and validation as a CSV."""
+    lines = [f"{LABELS[label]},{name},{10 * (label == 0)},{10 * (label == 1)},0"
+             for split in (data.train, data.validation) for name, label in zip(split.names, split.labels, strict=True)]
+    file = tmp_path_factory.mktemp("votes") / "votes.csv"
+    file.write_text("\n".join(["class,name,bright,dark,unknown", *lines]))
+    return file
+
+
+@pytest.fixture(scope="module")
 def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a finished run of one epoch."""
     folder = tmp_path_factory.mktemp("runs") / "first"
@@ -64,11 +74,12 @@ def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(run: Path, pictures: Path, votes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the set that the command makes of the run, calibrated on labels."""
     folder = tmp_path_factory.mktemp("weights") / "own"
     assert cli.main(["export", str(run), str(folder), "--name", "own", "--version", "0.1", "--margin", "1.2",
-                     "--shift-y", "-0.05", "--data", str(pictures)]) == 0
+                     "--shift-y", "-0.05", "--data", str(pictures), "--votes", str(votes),
+                     "--calibrate-on", "labels"]) == 0
     return folder
 
 
@@ -80,14 +91,14 @@ def test_a_set_of_ones_own_labels_says_where_it_came_from(exported: Path) -> Non
     made = info.provenance
     assert made["data"] == {"set": "a set of one's own", "train": {"bright": 8, "dark": 8},
                             "validation": {"bright": 60, "dark": 60}, "test": {"bright": 4, "dark": 4},
-                            "dropped": made["data"]["dropped"]}
+                            "dropped": made["data"]["dropped"], "sha256": made["data"]["sha256"]}
     assert made["finished"]
     assert made["epochs_run"] == made["best_epoch"]["epoch"] == made["recipe"]["epochs"] == 1
     assert set(made["versions"]) >= {"python", "torch", "numpy"}
     assert made["commands"] == [
         "emotiontrain train DATA RUN --votes VOTES --epochs 1 --batch 8 --vote-weight 0.5 --rotate 3.0 --side 32",
         "emotiontrain export RUN WEIGHTS --name own --version 0.1 --margin 1.2 --shift-y -0.05 --data DATA "
-        "--calibrate-on labels"]
+        "--votes VOTES --calibrate-on labels"]
 
 
 def test_its_commands_are_taken_by_the_program(exported: Path) -> None:
@@ -129,7 +140,7 @@ def test_without_data_nothing_is_calibrated_and_that_is_said(
     assert load_info(tmp_path).calibration == Calibration()
     output = capsys.readouterr()
     assert output.err == "emotiontrain: not calibrated: temperature 1; give --data to fit it on validation\n"
-    assert "emotionnet-2: emotionnet.onnx" in output.out
+    assert "first-2: first.onnx" in output.out      # as the run's folder is called
 
 
 def test_a_run_still_under_way_gives_its_best_so_far_and_says_so(
@@ -166,12 +177,56 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_writt
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
+    for arguments, words in (
+        (["--version", "1 / ä"], "'1 / ä' is not made of letters, digits and . _ + - alone"),
+        (["--version", ""], "argument --version: '' is not made of"),
+        (["--version", "1", "--name", "../escape"], "argument --name: '../escape' is not made of"),
+        (["--version", "1", "--margin", "nan"], "argument --margin: 'nan' is not a number from 0.2 to 5"),
+        (["--version", "1", "--shift-y", "9"], "argument --shift-y: '9' is not a number from -1 to 1"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["export", str(run), str(out), *arguments])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
+    for name in ("my run", "emotionnet"):
+        assert cli.main(["export", str(tmp_path / name), str(out), "--version", "1"]) == 2
+        assert capsys.readouterr().err == (f"emotiontrain: the run's folder is called '{name}', which is no name for a "
+                                           "set of one's own; give --name\n")
     others = Dataset(("a", "b"), data.train, data.validation, data.test, {})
     with pytest.raises(RunError, match="was trained on bright, dark, but the data has a, b"):
         export(run, out, **OPTIONS, data=others)
     with pytest.raises(CalibrationError, match="--votes"):
         export(run, out, **OPTIONS, data=load_data(str(pictures)), on="votes")
     assert not out.exists()
+
+
+def test_other_pictures_than_the_runs_do_not_calibrate_it(
+    run: Path, pictures: Path, votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pictures, tmp_path / "other")
+    shutil.copy(tmp_path / "other/train/dark/train-dark0.png", tmp_path / "other/validation/dark/more.png")
+
+    for arguments in ([str(tmp_path / "other"), "--votes", str(votes)], [str(pictures)]):
+        assert cli.main(["export", str(run), str(tmp_path / "out"), "--version", "1", "--data", *arguments]) == 1
+
+        assert capsys.readouterr().err == (f"emotiontrain: {run}: was not trained on this data; give the same --data, "
+                                           "and the --votes if it had some\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_votes_that_the_run_had_not_may_calibrate_it(data: Dataset, tmp_path: Path) -> None:
+    plain = replace(data, train=replace(data.train, votes=None), validation=replace(data.validation, votes=None))
+    module.train(plain, tmp_path / "run", RECIPE.with_options({"vote_weight": 0.0}), module.Machine(threads=1))
+
+    assert export(tmp_path / "run", tmp_path / "out", **OPTIONS, data=data, on="votes").calibration.truth == "votes"
+
+
+def test_too_few_pictures_to_calibrate_are_told_with_the_mend(run: Path, tmp_path: Path) -> None:
+    info = export(run, tmp_path, **OPTIONS)
+    few = replace(info, calibration=Calibration(split="validation", truth="labels", pictures=36))
+
+    assert notice(few) == ("not calibrated: temperature 1, for 36 validation pictures say too little; give more of "
+                           "them, 100 at least")
 
 
 def test_a_teacher_wider_than_the_daemons_network_is_not_exported(data: Dataset, tmp_path: Path) -> None:
@@ -190,8 +245,8 @@ def test_the_command_of_a_preset_names_the_preset_alone(preset: str) -> None:
     assert train_command(PRESETS[preset], None, []) == f"emotiontrain train DATA RUN{votes}{extra}"
 
 
-def test_the_command_names_what_a_run_was_built_on() -> None:
+def test_the_command_says_that_a_run_was_built_on_others() -> None:
     recipe = Recipe().with_options({"distill": 0.5})
 
-    assert train_command(recipe, "emotionnet-1.0.0", ["wide", "other"]) == (
-        "emotiontrain train DATA RUN --start emotionnet-1.0.0 --teacher wide --teacher other --distill 0.5")
+    assert train_command(recipe, "emotionnet-1.0.0@0123456789ab", ["wide", "other"]) == (
+        "emotiontrain train DATA RUN --start START --teacher TEACHER1 --teacher TEACHER2 --distill 0.5")

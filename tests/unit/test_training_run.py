@@ -21,9 +21,18 @@ from safetensors.torch import load_file  # noqa: E402
 
 from emotiontrain import train as module  # noqa: E402
 from emotiontrain.augment import augmentation, resample  # noqa: E402
-from emotiontrain.optim import SharpnessAware, initialize, make_optimizer, set_learning_rate  # noqa: E402
+from emotiontrain.checkpoint import lock  # noqa: E402
+from emotiontrain.optim import (  # noqa: E402
+    SharpnessAware,
+    frozen_statistics,
+    initialize,
+    make_optimizer,
+    moving_average,
+    parameter_groups,
+    set_learning_rate,
+)
 from emotiontrain.recipe import Augmentation  # noqa: E402
-from emotiontrain.start import StartError, load_trained  # noqa: E402
+from emotiontrain.start import StartError, Teacher, load_trained  # noqa: E402
 from emotiontrain.targets import make_targets, mix  # noqa: E402
 
 TINY = Recipe(epochs=2, batch=7).with_options({"side": 32})
@@ -55,6 +64,14 @@ def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_epoch(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a finished run of one epoch."""
+    folder = tmp_path_factory.mktemp("run") / "one"
+    module.train(data, folder, TINY.with_options({"epochs": 1}), MACHINE)
+    return folder
+
+
 def tensors_differ(one: Path, other: Path) -> list[str]:
     first, second = load_file(one), load_file(other)
     assert first.keys() == second.keys()
@@ -69,9 +86,12 @@ def log_of(folder: Path) -> dict[str, Any]:
     return log
 
 
+@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "learning_rate": 0.01, "sam": 0.05}])
 def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
-    data: Dataset, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
+    recipe, run = TINY.with_options(options), tmp_path / "whole"
+    module.train(data, run, recipe, MACHINE)
     first = module.train_one_epoch
 
     def interrupted(*arguments: Any) -> float:
@@ -82,10 +102,10 @@ def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(module, "train_one_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            module.train(data, tmp_path / "twice", TINY, MACHINE)
+            module.train(data, tmp_path / "twice", recipe, MACHINE)
     assert not (tmp_path / "twice" / "log.json").exists()
     torch.manual_seed(99)      # whatever was drawn in between
-    module.train(data, tmp_path / "twice", TINY, MACHINE)
+    module.train(data, tmp_path / "twice", recipe, MACHINE)
 
     assert tensors_differ(run / "checkpoint.safetensors", tmp_path / "twice" / "checkpoint.safetensors") == []
     assert tensors_differ(run / "best.safetensors", tmp_path / "twice" / "best.safetensors") == []
@@ -110,8 +130,13 @@ def test_a_finished_run_is_left_as_it_is_and_another_recipe_or_other_data_refuse
     with pytest.raises(module.RunError, match=r"recipe.width 1 instead of 2"):
         module.train(data, run, TINY.with_options({"width": 2}), MACHINE)
     smaller = Dataset(LABELS, data.train.select(np.arange(21)), data.validation, data.test, {})
-    with pytest.raises(module.RunError, match=r"data.train.angry 4 instead of 3"):
+    with pytest.raises(module.RunError, match=r"data.sha256 \w+ instead of \w+, data.train.angry 4 instead of 3"):
         module.train(smaller, run, TINY, MACHINE)
+    voted = Dataset(LABELS, split(28, 1, votes=True), data.validation, data.test, {})
+    with pytest.raises(module.RunError, match=r"data.sha256"):
+        module.train(voted, run, TINY, MACHINE)
+    with pytest.raises(module.RunError, match=r"start None instead of whole@"):
+        module.train(data, run, TINY, MACHINE, start=run)
 
     assert (run / "checkpoint.safetensors").read_bytes() == before
 
@@ -138,15 +163,16 @@ def test_patience_ends_a_run_that_does_not_get_better(data: Dataset, tmp_path: P
 
 @pytest.mark.parametrize("options", [
     {"sam": 0.05}, {"optimizer": "sgd", "learning_rate": 0.01}, {"optimizer": "adam", "schedule": "step"},
-    {"precision": "bfloat16"}, {"mixup": 0.0, "clip": 0.0},
+    {"precision": "bfloat16"}, {"precision": "float16"}, {"mixup": 0.0}, {"clip": 0.01}, {"dropout": 0.0},
+    {"weight_decay": 0.9}, {"average_decay": 0.05}, {"label_smoothing": 0.5},
 ])
-def test_every_way_of_moving_the_weights_gives_numbers_and_a_run_of_its_own(
-    data: Dataset, run: Path, tmp_path: Path, options: dict[str, Any]
+def test_every_value_of_a_recipe_changes_the_run(
+    data: Dataset, one_epoch: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     best = module.train(data, tmp_path, TINY.with_options(options | {"epochs": 1}), MACHINE)
 
     assert np.isfinite(best["nll"])
-    assert tensors_differ(run / "best.safetensors", tmp_path / "best.safetensors")
+    assert tensors_differ(one_epoch / "best.safetensors", tmp_path / "best.safetensors")
 
 
 def test_a_run_begins_with_another_runs_weights_and_may_be_taught_by_it(
@@ -159,8 +185,10 @@ def test_a_run_begins_with_another_runs_weights_and_may_be_taught_by_it(
     kernels = [n for n, t in load_file(run / "best.safetensors").items() if t.ndim > 1]
     first, second = load_file(run / "best.safetensors"), load_file(tmp_path / "next" / "best.safetensors")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in kernels)
-    assert log_of(tmp_path / "next")["start"] == "whole"
-    assert log_of(tmp_path / "next")["teachers"] == ["whole", "emotionnet-1.0.0"]
+    log = log_of(tmp_path / "next")
+    assert [name.split("@")[0] for name in (log["start"], *log["teachers"])] == ["whole", "whole", "emotionnet-1.0.0"]
+    assert log["start"] == log["teachers"][0] == load_trained(run).name
+    assert len(log["start"].split("@")[1]) == 12
 
 
 def test_other_classes_get_a_last_layer_of_their_own(run: Path, tmp_path: Path) -> None:
@@ -185,10 +213,10 @@ def test_a_wider_teacher_trains_and_teaches_but_is_no_start(data: Dataset, tmp_p
 
 
 def test_a_run_that_cannot_be_read_is_named(run: Path, tmp_path: Path, data: Dataset) -> None:
-    for name, content in (("best.safetensors", b"x"), ("checkpoint.json", b"{}")):
+    for name, content in (("best.safetensors", b"x"), ("checkpoint.safetensors", b"{}")):
         broken = tmp_path / name
         broken.mkdir()
-        for file in ("best.safetensors", "checkpoint.json"):
+        for file in ("best.safetensors", "checkpoint.safetensors"):
             (broken / file).write_bytes(content if file == name else (run / file).read_bytes())
         with pytest.raises(StartError, match="not a run that can be read"):
             load_trained(broken)
@@ -229,6 +257,7 @@ except OSError as error:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)      # twenty seconds on two quiet cores
 def test_processes_under_torchrun_stay_the_same_network(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(f"""
@@ -240,7 +269,19 @@ data = Dataset(LABELS, split(28, 1), split(14, 2), split(14, 3), {{}})
 epoch = module.train_one_epoch
 
 def checked(training, *arguments):
+    seen = []
+    keep = module.make_batch
+
+    def recorded(training, split, targets, chosen):
+        seen.extend(chosen.tolist())
+        return keep(training, split, targets, chosen)
+
+    module.make_batch = recorded
     loss = epoch(training, *arguments)
+    module.make_batch = keep
+    shares = [None, None]
+    distributed.all_gather_object(shares, seen)
+    assert sorted(shares[0] + shares[1]) == list(range(28)), "the processes do not share the pictures"
     values = torch.cat([p.detach().flatten() for p in training.model.parameters()])
     mine = (hashlib.sha256(values.numpy().tobytes()).hexdigest(), torch.rand(1).item())
     everyone = [None, None]
@@ -250,13 +291,14 @@ def checked(training, *arguments):
     return loss
 
 module.train_one_epoch = checked
-module.train(data, Path({str(tmp_path / "run")!r}), TINY.with_options({{"batch": 14, "patience": 5}}), MACHINE)
+done = module.train(data, Path({str(tmp_path / "run")!r}), TINY.with_options({{"batch": 14, "patience": 5}}), MACHINE)
+assert bool(done) == (os.environ["RANK"] == "0")
 """)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
          "--master-port", "0", "--standalone", str(program)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=110)
+        capture_output=True, text=True, timeout=280)
 
     assert done.returncode == 0, done.stderr
     log = log_of(tmp_path / "run")
@@ -286,6 +328,105 @@ def test_the_learning_rate_rises_falls_and_steps() -> None:
     cosine = rates(Recipe(learning_rate=1, warm_up=0.1))
     assert cosine == pytest.approx([0.5, 1, 0.5, 0.001], abs=1e-6)
     assert rates(Recipe(learning_rate=1, schedule="step")) == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_the_moving_average_begins_quickly_and_takes_the_statistics_along() -> None:
+    norm = torch.nn.BatchNorm2d(1)
+    average = moving_average(norm, 0.9)
+    averaged: Any = average.module
+    for step in range(1, 100):
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(step)
+        before = float(averaged.running_mean)
+        average.update_parameters(norm)
+        after = float(averaged.running_mean)
+        if step == 1:
+            assert after == 1      # a copy of the first
+        else:
+            n = step - 1
+            kept = min(0.9, (1 + n) / (10 + n))
+            assert after == pytest.approx(kept * before + (1 - kept) * step, rel=1e-5)
+
+
+def test_a_second_pass_leaves_the_statistics_as_they_are() -> None:
+    norm = torch.nn.BatchNorm2d(1)
+    with frozen_statistics(norm):
+        norm(torch.randn(4, 1, 2, 2) + 5)
+    assert norm.running_mean is not None
+    assert float(norm.running_mean) == 0
+    norm(torch.randn(4, 1, 2, 2) + 5)
+    assert float(norm.running_mean) > 0.3
+
+
+def test_only_kernels_and_matrices_decay() -> None:
+    from emotionnet.network import EmotionNet, parameter_count
+
+    network = EmotionNet()
+    kernels, rest = parameter_groups(network, 0.3)
+    assert (kernels["weight_decay"], rest["weight_decay"]) == (0.3, 0)
+    assert {p.ndim for p in rest["params"]} == {1}
+    assert min(p.ndim for p in kernels["params"]) == 2
+    assert sum(p.numel() for p in [*kernels["params"], *rest["params"]]) == parameter_count(network)
+
+
+def test_a_teacher_that_agrees_teaches_nothing_and_one_that_does_not_costs_its_divergence(
+    data: Dataset, run: Path
+) -> None:
+    trained = load_trained(run)
+    teacher, torch_device = Teacher(trained), torch.device("cpu")
+    recipe = TINY.with_options({"distill": 1.0, "dropout": 0.0, "distill_temperature": 2.0})
+    pictures, target = torch.rand(7, 1, 32, 32), torch.full((7, 7), 1 / 7)
+
+    def loss(shift: float) -> float:
+        model = load_trained(run).network
+        with torch.no_grad():
+            model.classify.linear.bias[0] += shift
+        model.eval()
+        training = module.Training(
+            recipe, module.Processes(), torch_device, model, Logits(model), moving_average(model, 0.9),
+            make_optimizer(model, recipe), torch.amp.GradScaler("cpu", enabled=False), None, [teacher])
+        return module.train_step(training, pictures, target)
+
+    assert loss(0) == pytest.approx(0, abs=1e-5)
+    taught = (teacher.logits(pictures) / 2).softmax(dim=1)
+    shifted = teacher.logits(pictures) + torch.eye(7)[0] * 3
+    expected = 4 * (taught * (taught.log() - (shifted / 2).log_softmax(dim=1))).sum(dim=1).mean()
+    assert loss(3) == pytest.approx(float(expected), rel=1e-3)
+
+
+class Logits(torch.nn.Module):
+    """A network in evaluation mode that gives its logits alone, as it does in training."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Any:
+        return self.network.logits(x)
+
+
+def test_a_run_that_diverges_ends_at_once_and_keeps_its_last_checkpoint(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(module.RunError, match=r"diverged in epoch 1: .* a smaller --learning-rate"):
+        module.train(data, tmp_path / "run", TINY.with_options({"learning_rate": 1e30, "clip": 0}), MACHINE)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_folder_serves_one_training_at_a_time_and_is_tried_before_the_first_epoch(
+    data: Dataset, tmp_path: Path
+) -> None:
+    with lock(tmp_path / "run", module.Processes()), pytest.raises(OSError, match="another training has this folder"):
+        module.train(data, tmp_path / "run", TINY, MACHINE)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file: cannot be a run's folder"):
+        module.train(data, tmp_path / "file", TINY, MACHINE)
+
+
+def test_of_equal_epochs_the_one_with_the_least_loss_is_kept() -> None:
+    log = [{"epoch": 1, "accuracy": 0.5, "nll": 1.0}, {"epoch": 2, "accuracy": 0.5, "nll": 0.9},
+           {"epoch": 3, "accuracy": 0.4, "nll": 0.1}]
+    assert module.best_entry(log)["epoch"] == 2
+    log[2]["votes_accuracy"] = 0.9
+    assert module.best_entry(log)["epoch"] == 3
 
 
 def test_sharpness_awareness_climbs_and_comes_back() -> None:
@@ -370,7 +511,8 @@ def test_recipes_refuse_values_out_of_range_and_come_back_from_json() -> None:
         ({"epochs": 0}, "epochs is 0; give 1 or more"), ({"dropout": 1.5}, "dropout is 1.5; give between 0 and 1"),
         ({"learning_rate": float("nan")}, "learning-rate is nan; give above 0"),
         ({"optimizer": "lion"}, "give one of sgd, adamw, adam"),
-        ({"sam": 0.1, "precision": "float16"}, "bfloat16 with sam"),
+        ({"sam": 0.1, "precision": "float16"}, "bfloat16 with sam"), ({"erase": 7}, "erase is 7; give between 0 and 1"),
+        ({"rotate": float("nan")}, "rotate is nan; give between 0 and 180"), ({"zoom": 1.5}, "between 0 and 0.9"),
     ):
         with pytest.raises(RecipeError, match=wanted):
             Recipe().with_options(options)
@@ -406,8 +548,20 @@ def test_every_value_of_a_recipe_is_an_option_that_says_what_it_means(capsys: py
 
 
 def test_a_batch_larger_than_the_data_is_refused(data: Dataset, tmp_path: Path) -> None:
-    from emotiontrain.data import DataError
-
-    with pytest.raises(DataError, match="28 training pictures do not fill one batch of 64"):
+    with pytest.raises(RecipeError, match="--batch is 64, but there are 28 training pictures"):
         module.train(data, tmp_path, TINY.with_options({"batch": 64}), MACHINE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
+    assert Recipe(batch=128).share(4) == 32
+    with pytest.raises(RecipeError, match="--batch is 128, which 3 processes cannot share; give a multiple of 3"):
+        Recipe(batch=128).share(3)
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for device in ("foo", "cuda:99"):
+        assert cli.main(["train", "nowhere", "run", "--device", device]) == 1
+        error = capsys.readouterr().err
+        assert f"device {device} is not there" in error
+        assert error.count("\n") == 1

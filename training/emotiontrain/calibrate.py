@@ -8,15 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emotionnet.weights import Calibration
+from emotionnet.weights import LEAST_PICTURES, Calibration
 from emotiontrain.data import Split
 from emotiontrain.data.votes import majority
 from emotiontrain.evaluation.figures import reliability
 
 Truth = Literal["labels", "votes"]
 
-LEAST_PICTURES = 100
-"""Fewer say too little: such a split changes nothing."""
 COLDEST, HOTTEST = 0.25, 4.0
 """Temperatures are looked for between these; a network that is worth using lies between 0.5 and 3."""
 TARGET, LEAST_KEPT = 0.9, 0.7

@@ -1,8 +1,9 @@
 """Checkpoints of a training run: tensors as safetensors, the rest as JSON, never a pickle."""
 
+import fcntl
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,42 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from emotionnet.files import write_whole
+from emotiontrain.distributed import Processes
+
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
-BEST = "best.safetensors"
+BEST, LOCK = "best.safetensors", ".lock"
+
+
+@contextmanager
+def lock(folder: Path, processes: Processes) -> Generator[None, None, None]:
+    """Makes a run's folder and keeps it for this run, until it ends or is killed; only the first process asks.
+
+    Raises:
+        OSError: the folder cannot be made or written, or another run has it.
+    """
+    if not processes.first:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be a run's folder ({error.strerror}); choose another") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OSError(f"{folder}: another training has this folder; wait for its end, or choose another") from error
+        yield
 
 
 def save_checkpoint(
     folder: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Writes model, its moving average, the optimizer's tensors and `state`, each file whole or not at all.
+    """Writes model, its moving average, the optimizer's tensors and `state` in one file, whole or not at all.
+
+    `state` stands in a JSON beside it too, for people; programs read it with `read_state`.
 
     Raises:
         OSError: a file cannot be written; the ones before it stay.
@@ -44,14 +73,8 @@ def load_checkpoint(
     path = folder / TENSORS
     if not path.exists():
         return None
-    try:
-        opened: Any = safetensors.safe_open(path, framework="pt")
-        with opened as file:
-            state: dict[str, Any] = json.loads(file.metadata()["state"])
-        tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise OSError(f"{path}: is no checkpoint that can be read ({error}); "
-                      "remove the folder and train again") from error
+    state = read_state(folder)
+    tensors = safetensors.torch.load_file(path)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -70,14 +93,29 @@ def load_checkpoint(
     return state
 
 
+def read_state(folder: Path) -> dict[str, Any]:
+    """Returns the `state` of the checkpoint in `folder`.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    path = folder / TENSORS
+    try:
+        opened: Any = safetensors.safe_open(path, framework="pt")
+        with opened as file:
+            return json.loads(file.metadata()["state"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise OSError(f"{path}: is no checkpoint that can be read ({error}); "
+                      "remove the folder and train again") from error
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors as safetensors, whole or not at all.
 
     Raises:
         OSError: the file cannot be written.
     """
-    content = safetensors.torch.save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata)
-    _write_whole(path, lambda partial: partial.write_bytes(content))
+    _write_whole(path, safetensors.torch.save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -86,17 +124,9 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    text = json.dumps(content, indent=2) + "\n"
-    _write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    _write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder, and the same "
-                      "command goes on from the last whole epoch") from error
+def _write_whole(path: Path, content: bytes) -> None:
+    write_whole({path: content}, "make room or choose another folder, and the same command goes on from the last whole "
+                "epoch")

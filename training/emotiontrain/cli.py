@@ -1,6 +1,7 @@
 """The command `emotiontrain`: look at the data, train, export a set of weights, evaluate it."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -14,8 +15,8 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from emotionnet.preprocess import FACE_MARGIN, FACE_SHIFT_Y, InputSpec
-from emotionnet.weights import WeightsError, write_info
+from emotionnet.preprocess import FACE_MARGIN, FACE_SHIFT_Y, MARGINS, SHIFTS, InputSpec
+from emotionnet.weights import WeightsError, is_word, load_info, write_info
 from emotiontrain.data import DataError, load_data
 from emotiontrain.data.report import describe
 from emotiontrain.files import write_whole
@@ -24,7 +25,8 @@ from emotiontrain.recipe import PRESETS, RecipeError
 DONE, FAILURE, USAGE, NO_INPUT = 0, 1, 2, 66
 """Exit codes."""
 
-_DATA_HELP = "folder or tar with train/<label>/, validation/<label>/ and test/<label>/, or `kaggle` for FER2013"
+_DATA_HELP = "folder or tar with train/<class>/ and, where there are such, val/<class>/ and test/<class>/; or " \
+             "`kaggle` for FER2013"
 
 
 class CommandError(Exception):
@@ -70,9 +72,11 @@ def _train(arguments: argparse.Namespace) -> None:
     if bool(recipe.distill) != bool(arguments.teacher):
         raise RecipeError("--teacher and --distill belong together; give both, or neither")
     module = _import_torch_part("emotiontrain.train")
+    module.find_device(arguments.device)  # before the pictures are read, which takes a while
     data = load_data(arguments.data, arguments.votes)
-    for note in data.notes:
-        print(f"emotiontrain: {note}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts several of these
+        for note in data.notes:
+            print(f"emotiontrain: {note}", file=sys.stderr)
     machine = module.Machine(arguments.device, arguments.threads, arguments.compile)
     best = module.train(data, arguments.folder, recipe, machine, start=arguments.start, teachers=arguments.teacher)
     if best:
@@ -84,9 +88,12 @@ def _export(arguments: argparse.Namespace) -> None:
     module = _import_torch_part("emotiontrain.export")
     if (arguments.votes or arguments.calibrate_on) and not arguments.data:
         raise RecipeError("--votes and --calibrate-on calibrate on validation pictures; give them with --data")
+    name = arguments.name or arguments.run_folder.resolve().name
+    if not is_word(name) or (not arguments.name and name == load_info().name):
+        raise RecipeError(f"the run's folder is called {name!r}, which is no name for a set of one's own; give --name")
     data = load_data(arguments.data, arguments.votes) if arguments.data else None
     info = module.export(
-        arguments.run_folder, arguments.folder, name=arguments.name, version=arguments.version,
+        arguments.run_folder, arguments.folder, name=name, version=arguments.version,
         margin=arguments.margin, shift_y=arguments.shift_y, data=data,
         on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"))
     if notice := module.notice(info):
@@ -102,10 +109,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from emotiontrain.evaluation.parallel import load_parallel
     if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
         raise CommandError(f"{arguments.report}: is a file; give --report the folder that the page goes into")
-    threads = arguments.threads if arguments.threads > 0 else os.cpu_count() or 1
+    threads = arguments.threads or os.cpu_count() or 1
     classifier = load_parallel(arguments.weights, arguments.device, threads)
     info = classifier.info
-    data = load_data(arguments.data, arguments.votes)
+    data = load_data(arguments.data, arguments.votes, use=arguments.split)
     check_labels(info, data.labels)
     split = data.test if arguments.split == "test" else data.validation
     if not len(split):
@@ -144,7 +151,8 @@ def _import_torch_part(name: str) -> Any:
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="emotiontrain", description="Trains EmotionNet on FER2013.")
+    parser = argparse.ArgumentParser(prog="emotiontrain", description=(
+        "Trains EmotionNet, on FER2013 or on pictures with classes of your own."))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
@@ -152,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add("data", _data, "Read and clean the data, and say what is in it.")
+    command = add("data", _data, "Read and clean FER2013 or pictures of your own, and say what is there.")
     command.add_argument("data", help=_DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--sheet", type=_png, metavar="FILE.png", help="draw some pictures of each class there, "
@@ -172,17 +180,19 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--teacher", type=Path, metavar="WEIGHTS", action="append", default=[],
                          help="distil the outputs of this set of weights, or run's folder; several are averaged")
     command.add_argument("--device", default="cpu", help="torch device; `cuda` under torchrun takes a GPU a process")
-    command.add_argument("--threads", type=int, default=0, help="CPU threads a process (default: one a core)")
+    command.add_argument("--threads", type=_positive, default=0, help="CPU threads a process (default: all cores)")
     command.add_argument("--compile", action="store_true", help="torch.compile the network; needs a C++ compiler")
     add_recipe(command)
 
     command = add("export", _export, "Write the best weights of a run as a set for the daemon.")
     command.add_argument("run_folder", type=Path, metavar="RUN")
     command.add_argument("folder", type=Path, metavar="WEIGHTS", help="folder for the set")
-    command.add_argument("--name", default="emotionnet")
-    command.add_argument("--version", required=True)
-    command.add_argument("--margin", type=float, default=FACE_MARGIN, help="a crop's side over its box's (%(default)s)")
-    command.add_argument("--shift-y", type=float, default=FACE_SHIFT_Y, help="of a crop, in its sides (%(default)s)")
+    command.add_argument("--name", type=_word, help="of the set (default: what RUN's folder is called)")
+    command.add_argument("--version", type=_word, required=True, help="of the set; events name both, as in mine-1.0.0")
+    command.add_argument("--margin", type=_within(*MARGINS), default=FACE_MARGIN,
+                         help="a crop's side over its box's (%(default)s)")
+    command.add_argument("--shift-y", type=_within(*SHIFTS), default=FACE_SHIFT_Y,
+                         help="of a crop, in its sides (%(default)s)")
     command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),
@@ -197,10 +207,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--report", type=Path, metavar="FOLDER", help="measure robustness, the daemon's path and "
                          "speed too, and write all of it there as one page, index.html")
     command.add_argument("--device", default="cpu", help="cpu (onnxruntime, the default) or a torch device")
-    command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one a core)")
+    command.add_argument("--threads", type=_positive, default=0, help="CPU threads (default: all cores)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     command.add_argument("--store", action="store_true", help="keep the figures in the JSON of the set")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
@@ -231,6 +247,23 @@ def _side(text: str) -> int:
         return InputSpec(side=int(text)).side
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _word(text: str) -> str:
+    if not is_word(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits and . _ + - alone, a letter or "
+                                         "digit first, 64 at most")
+    return text
+
+
+def _within(least: float, most: float) -> Callable[[str], float]:
+    """Returns a type of option that takes numbers from `least` to `most`."""
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= float(text) <= most:
+                return float(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
+    return number
 
 
 def _png(text: str) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from emotionnet.export import round_kernels, save_weights
-from emotionnet.weights import LABELS, Calibration, WeightsInfo
-from emotiontrain.calibrate import LEAST_PICTURES, CalibrationError, Truth, calibrate
+from emotionnet.weights import LABELS, LEAST_PICTURES, Calibration, WeightsInfo
+from emotiontrain.calibrate import CalibrationError, Truth, calibrate
 from emotiontrain.checkpoint import STATE
 from emotiontrain.data import Dataset
 from emotiontrain.data.sources import KAGGLE_SET
-from emotiontrain.provenance import describe_data, versions
+from emotiontrain.provenance import describe_data, digest_data, versions
 from emotiontrain.recipe import PRESETS, Recipe
 from emotiontrain.start import Trained, load_trained
 from emotiontrain.train import LOG, RunError, best_entry, predict
@@ -39,17 +39,23 @@ def export(
         on: what the calibration counts as true.
 
     Raises:
-        RunError: `run` holds no run, or `data` has other labels.
+        RunError: `run` holds no run, or `data` is not what it was trained on.
         StartError: a file of the run cannot be read.
         CalibrationError: votes are asked for and `data` has none.
-        WeightsError: the run diverged, or its network is wider than what is exported.
+        WeightsError: the run diverged, its network is wider than what is exported, or no set may have that name or
+            version.
         OSError: the set cannot be written; what was in `folder` stays as it was.
     """
     log = _read_log(run)
     trained = load_trained(run)
     recipe = Recipe.from_json(log["recipe"])
+    if data is not None:
+        if on == "votes" and data.validation.votes is None:
+            raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
+        _check_data(run, trained, data, log.get("data", {}))
     calibration = Calibration() if data is None else calibrate_trained(trained, data, on)
-    calibrating = "" if data is None else f" --data DATA{' --votes VOTES' if on == 'votes' else ''} --calibrate-on {on}"
+    voted = data is not None and data.validation.votes is not None
+    calibrating = "" if data is None else f" --data DATA{' --votes VOTES' if voted else ''} --calibrate-on {on}"
     counts: dict[str, Any] = log.get("data") or (describe_data(data) if data else {})
     fer2013 = trained.labels == LABELS and sum(counts.get("test", {}).values()) == FER2013_TEST
     provenance = {
@@ -77,17 +83,27 @@ def calibrate_trained(trained: Trained, data: Dataset, on: Truth) -> Calibration
     """Fits a calibration of a trained network, its kernels rounded as they are exported, on validation.
 
     Raises:
-        RunError: `data` has other labels.
         CalibrationError: as in `calibrate`.
     """
-    if trained.labels != data.labels:
-        raise RunError(f"{trained.name}: was trained on {', '.join(trained.labels)}, but the data has "
-                       f"{', '.join(data.labels)}; give the data that it was trained on")
-    if on == "votes" and data.validation.votes is None:
-        raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
     network = round_kernels(trained.network)
     logits = predict(network, data.validation.pictures, trained.spec, torch.device("cpu"))
     return calibrate(logits.numpy(), data.validation, on)
+
+
+def _check_data(run: Path, trained: Trained, data: Dataset, recorded: dict[str, Any]) -> None:
+    """Refuses other pictures than the run's: its own training pictures may be among their validation.
+
+    Votes may come on top where the run had none.
+
+    Raises:
+        RunError: they are others.
+    """
+    if trained.labels != data.labels:
+        raise RunError(f"{run}: was trained on {', '.join(trained.labels)}, but the data has "
+                       f"{', '.join(data.labels)}; give the data that it was trained on")
+    plain = replace(data, train=replace(data.train, votes=None), validation=replace(data.validation, votes=None))
+    if "sha256" in recorded and recorded["sha256"] not in (digest_data(data), digest_data(plain)):
+        raise RunError(f"{run}: was not trained on this data; give the same --data, and the --votes if it had some")
 
 
 def notice(info: WeightsInfo) -> str | None:
@@ -98,19 +114,23 @@ def notice(info: WeightsInfo) -> str | None:
         sentences.append(f"this run is at epoch {provenance['epochs_run']} of {provenance['recipe']['epochs']}")
     if calibration.truth is None:
         sentences.append("not calibrated: temperature 1; give --data to fit it on validation")
-    elif calibration.ece_after is None:
-        sentences.append(f"not calibrated: only {calibration.pictures} validation pictures have a truth, and fewer "
-                         f"than {LEAST_PICTURES} say too little")
+    elif not calibration.fitted:
+        which = "validation pictures" + (" with a clear majority of votes" if calibration.truth == "votes" else "")
+        sentences.append(f"not calibrated: temperature 1, for {calibration.pictures} {which} say too little; give "
+                         f"more of them, {LEAST_PICTURES} at least")
     return "; ".join(sentences) or None
 
 
 def train_command(recipe: Recipe, start: str | None, teachers: list[str]) -> str:
-    """Returns the command that trains with `recipe`; what it does not say is the preset's of that version."""
+    """Returns the command that trains with `recipe`; what it does not say is the preset's of that version.
+
+    What it reads stands there in capitals; `start` and `teachers` in the provenance name which ones they were.
+    """
     preset, options = min(((name, _options(recipe, base)) for name, base in PRESETS.items()), key=lambda p: len(p[1]))
     parts = ["emotiontrain train DATA RUN"]
     parts += ["--votes VOTES"] if recipe.vote_weight else []
-    parts += [f"--start {start}"] if start else []
-    parts += [f"--teacher {teacher}" for teacher in teachers]
+    parts += ["--start START"] if start else []
+    parts += [f"--teacher TEACHER{number if len(teachers) > 1 else ''}" for number in range(1, len(teachers) + 1)]
     parts += [f"--preset {preset}"] if preset != "default" else []
     parts += [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
     return " ".join(parts)

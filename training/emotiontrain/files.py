@@ -1,7 +1,8 @@
 """Files that are written whole or not at all."""
 
-import os
 from pathlib import Path
+
+from emotionnet import files
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -10,13 +11,4 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: the file cannot be written; the message names it and the mend.
     """
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror}); make room or choose another place") from error
-    finally:
-        if partial.is_file():
-            partial.unlink()
+    files.write_whole({path: content}, "make room or choose another place")

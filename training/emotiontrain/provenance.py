@@ -1,8 +1,13 @@
 """What a run says of itself: its data, its settings, the versions that its numbers depend on."""
 
+import hashlib
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
 
 from emotiontrain.data import Dataset
 
@@ -16,9 +21,26 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def describe_data(data: Dataset) -> dict[str, Any]:
-    """Returns the counts of each split and of what cleaning dropped."""
+    """Returns the counts of each split, of what cleaning dropped, and a digest of what a run learns and chooses by."""
     return {"train": data.counts(data.train), "validation": data.counts(data.validation),
-            "test": data.counts(data.test), "dropped": data.dropped}
+            "test": data.counts(data.test), "dropped": data.dropped, "sha256": digest_data(data)}
+
+
+def digest_data(data: Dataset) -> str:
+    """Returns the sha256 of the pictures, labels and votes of training and validation."""
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation):
+        for values in (split.pictures, split.labels, split.votes):
+            digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the first 12 digits of the sha256 of a network's tensors: which weights a run built on."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

@@ -47,6 +47,13 @@ class Augmentation:
     jpeg: float = 0.08
     noise: float = 0.08
 
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        for name, value in vars(self).items():
+            most = 180 if name == "rotate" else 0.9 if name in ("zoom", "contrast") else 1
+            if not 0 <= value <= most:
+                raise RecipeError(f"{name.replace('_', '-')} is {value}; give between 0 and {most}")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -121,6 +128,17 @@ class Recipe:
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise RecipeError(f"{name.replace('_', '-')} is {getattr(self, name)}; give {wanted}")
+
+    def share(self, processes: int) -> int:
+        """Returns how many pictures of a batch each of several processes takes.
+
+        Raises:
+            RecipeError: the batch cannot be shared evenly.
+        """
+        if self.batch % processes:
+            raise RecipeError(f"--batch is {self.batch}, which {processes} processes cannot share; "
+                              f"give a multiple of {processes}")
+        return self.batch // processes
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON, without the crop's geometry: training takes its pictures whole."""

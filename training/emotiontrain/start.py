@@ -1,6 +1,5 @@
 """What a run can build on: the weights of another run, or a set of weights, to begin with or to be taught by."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from emotionnet.network import EmotionNet
 from emotionnet.preprocess import InputSpec
 from emotionnet.torch_classifier import load_network
 from emotionnet.weights import load_info
-from emotiontrain.checkpoint import BEST, STATE
+from emotiontrain.checkpoint import BEST, TENSORS, read_state
+from emotiontrain.provenance import digest_tensors
 from emotiontrain.recipe import Recipe, RecipeError
 
 
@@ -28,7 +28,7 @@ class Trained:
     """A network as a run or a set of weights left it, on the CPU, in evaluation mode.
 
     Attributes:
-        name: of the run's folder, or of the set and its version.
+        name: of the run's folder, or of the set and its version, and a digest of the weights.
         network: the network.
         labels: its classes, in the order of its outputs.
         spec: the picture that it takes.
@@ -50,11 +50,12 @@ def load_trained(path: Path) -> Trained:
         StartError: a run's folder that cannot be read.
         WeightsError: a set of weights that cannot be used.
     """
-    if not (path / STATE).is_file():
+    if not (path / TENSORS).is_file():
         info = load_info("builtin" if str(path) == "builtin" else path)
-        return Trained(info.model_id, load_network(info), info.labels, info.input)
+        network = load_network(info)
+        return Trained(f"{info.model_id}@{digest_tensors(network.state_dict())}", network, info.labels, info.input)
     try:
-        settings = json.loads((path / STATE).read_text(encoding="utf-8"))["settings"]
+        settings = read_state(path)["settings"]
         recipe, labels = Recipe.from_json(settings["recipe"]), tuple(settings["labels"])
         network = EmotionNet(3, len(labels), recipe.width)
         network.load_state_dict(safetensors.torch.load_file(path / BEST))
@@ -62,7 +63,8 @@ def load_trained(path: Path) -> Trained:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StartError(f"{path}: not a run that can be read ({reason}); train it again, "
                          "or give a set of weights") from error
-    return Trained(path.name, network.eval(), labels, recipe.input)
+    name = f"{path.resolve().name}@{digest_tensors(network.state_dict())}"
+    return Trained(name, network.eval(), labels, recipe.input)
 
 
 def start_from(model: EmotionNet, path: Path, labels: Sequence[str]) -> str:

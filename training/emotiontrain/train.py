@@ -4,6 +4,7 @@ A run that was interrupted goes on from its last whole epoch. Every epoch draws 
 changes nothing.
 """
 
+import math
 import os
 import sys
 import time
@@ -21,10 +22,11 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from emotionnet.network import EmotionNet
-from emotionnet.preprocess import InputSpec
-from emotiontrain.augment import augmentation, resample
-from emotiontrain.checkpoint import BEST, load_checkpoint, save_checkpoint, write_json, write_tensors
-from emotiontrain.data import DataError, Dataset, Split
+from emotionnet.preprocess import InputSpec, resize
+from emotionnet.torch_classifier import find_device as find_device
+from emotiontrain.augment import augmentation
+from emotiontrain.checkpoint import BEST, load_checkpoint, lock, save_checkpoint, write_json, write_tensors
+from emotiontrain.data import Dataset, Split
 from emotiontrain.data.votes import majority
 from emotiontrain.distributed import Processes, join
 from emotiontrain.logs import write_logs
@@ -37,7 +39,7 @@ from emotiontrain.optim import (
     set_learning_rate,
 )
 from emotiontrain.provenance import describe_data, difference, versions
-from emotiontrain.recipe import Recipe
+from emotiontrain.recipe import Recipe, RecipeError
 from emotiontrain.start import Teacher, start_from
 from emotiontrain.targets import make_targets, mix
 
@@ -95,24 +97,27 @@ def train(
         teachers: runs' folders or sets of weights whose outputs are distilled, averaged; see `Recipe.distill`.
 
     Returns:
-        The log's entry of the best epoch.
+        The log's entry of the best epoch; nothing in the processes after the first.
 
     Raises:
-        DataError: the data does not fill a batch.
-        RunError: `folder` holds a run with another recipe or other data.
+        RecipeError: a batch that the pictures do not fill, or the processes cannot share.
+        RunError: `folder` holds a run with another recipe or other data, is in use, or the run diverged.
         OSError: `folder` cannot be written or read.
         StartError: `start` or a teacher is a run that cannot be used.
         WeightsError: `start` or a teacher is a set of weights that cannot be used.
     """
     machine = machine or Machine()
-    torch.set_num_threads(machine.threads or os.cpu_count() or 1)  # ultralytics sets OMP_NUM_THREADS to 1 on import
     if len(data.train) < recipe.batch:
-        raise DataError(f"{len(data.train)} training pictures do not fill one batch of {recipe.batch}; "
-                        "give more pictures or a smaller batch")
-    with join(machine.device) as processes:
+        raise RecipeError(f"--batch is {recipe.batch}, but there are {len(data.train)} training pictures; "
+                          "give a smaller batch, or more pictures")
+    with join(machine.device) as processes, lock(folder, processes):
+        recipe.share(processes.count)
+        # ultralytics sets OMP_NUM_THREADS to 1 on import
+        torch.set_num_threads(machine.threads or max(1, (os.cpu_count() or 1) // processes.local_count))
         training = _prepare(data, recipe, machine, processes, start, [Teacher.load(t, data.labels) for t in teachers])
-        settings = {"recipe": recipe.to_json(), "labels": list(data.labels), "data": describe_data(data),
-                    "start": training.start, "teachers": [t.name for t in training.teachers]}
+        settings = {
+            "recipe": recipe.to_json(), "labels": list(data.labels), "data": describe_data(data),
+            "start": training.start, "teachers": [t.name for t in training.teachers], "processes": processes.count}
         state = load_checkpoint(folder, training.model, training.average, training.optimizer)
         if state is not None:
             if state["settings"] != settings:
@@ -132,6 +137,9 @@ def train(
                          "train_loss": round(loss, 4),
                          **evaluate(training.average.module, data.validation, recipe.input, training.device),
                          "seconds": round(time.monotonic() - begin, 1)}
+                if not math.isfinite(loss + entry["nll"]):
+                    raise RunError(f"{folder}: diverged in epoch {epoch + 1}: the loss is not a number any more; "
+                                   "give another folder and a smaller --learning-rate")
                 training.log.append(entry)
                 print(_line(entry), flush=True)
                 if best_entry(training.log) is entry:
@@ -140,12 +148,13 @@ def train(
                     "settings": settings, "log": training.log, "scaler": training.scaler.state_dict()})
                 write_logs(folder, training.log)
             stop = processes.agree(_has_stalled(training))
-        if processes.first:
-            write_json(folder / LOG, {
-                **settings, "best": best_entry(training.log), "epochs": training.log,
-                "finished": stop or len(training.log) >= recipe.epochs, "machine": vars(machine),
-                "processes": processes.count, "versions": versions()})
-    return best_entry(training.log) if training.log else {}
+        if not processes.first:
+            return {}
+        best = best_entry(training.log)
+        write_json(folder / LOG, {
+            **settings, "best": best, "epochs": training.log,
+            "finished": stop or len(training.log) >= recipe.epochs, "machine": vars(machine), "versions": versions()})
+        return best
 
 
 def _prepare(
@@ -181,9 +190,7 @@ def train_one_epoch(training: Training, split: Split, targets: Tensor, epoch: in
     recipe, processes = training.recipe, training.processes
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed * 10_000 + epoch))
     torch.manual_seed((recipe.seed * 10_000 + epoch) * 64 + processes.rank)
-    pictures = torch.from_numpy(split.pictures)
-    transform = augmentation(recipe.augmentation, recipe.input.side)
-    share = recipe.batch // processes.count
+    share = recipe.share(processes.count)
     steps = len(split) // recipe.batch
     training.forward.train()
     total = 0.0
@@ -191,10 +198,16 @@ def train_one_epoch(training: Training, split: Split, targets: Tensor, epoch: in
                       disable=not (processes.first and sys.stdout.isatty())):
         set_learning_rate(training.optimizer, recipe, (epoch * steps + step) / (recipe.epochs * steps))
         first = step * recipe.batch + processes.rank * share
-        chosen = order[first:first + share]
-        batch, target = mix(transform(pictures[chosen]), targets[chosen], recipe.mixup)
-        total += train_step(training, batch.to(training.device), target.to(training.device))
+        total += train_step(training, *make_batch(training, split, targets, order[first:first + share]))
     return total / steps
+
+
+def make_batch(training: Training, split: Split, targets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the chosen pictures varied and mixed, (B, 1, side, side), with their targets (B, classes)."""
+    recipe = training.recipe
+    transform = augmentation(recipe.augmentation, recipe.input.side)
+    batch, target = mix(transform(torch.from_numpy(split.pictures[chosen])), targets[chosen], recipe.mixup)
+    return batch.to(training.device), target.to(training.device)
 
 
 def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
@@ -247,8 +260,9 @@ def _teach(teachers: Sequence[Teacher], pictures: Tensor, temperature: float) ->
 def predict(model: nn.Module, pictures: NDArray[np.uint8], spec: InputSpec, device: torch.device) -> Tensor:
     """Returns the logits (N, classes) of (N, S, S) uint8 pictures, in order, on the CPU."""
     model.eval()
-    outputs = [model(to_input(resample(torch.from_numpy(pictures[start:start + 256]).to(device), spec.side), spec))
-               [1].float().cpu() for start in range(0, len(pictures), 256)]
+    crops = torch.from_numpy(np.stack([resize(picture, spec.side) for picture in pictures]))  # as the daemon scales
+    outputs = [model(to_input(crops[start:start + 256, None].to(device).float() / 255, spec))[1].float().cpu()
+               for start in range(0, len(crops), 256)]
     return torch.cat(outputs)
 
 
@@ -265,8 +279,8 @@ def evaluate(model: nn.Module, split: Split, spec: InputSpec, device: torch.devi
 
 
 def best_entry(log: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the epoch with the best validation: accuracy, its mean with that on the votes where there are some."""
-    return max(log, key=lambda e: (e["accuracy"] + e.get("votes_accuracy", e["accuracy"]), -e["epoch"]))
+    """Returns the epoch of the best validation accuracy (with votes: its mean with theirs); of equals, least nll."""
+    return max(log, key=lambda e: (e["accuracy"] + e.get("votes_accuracy", e["accuracy"]), -e["nll"], -e["epoch"]))
 
 
 def _has_stalled(training: Training) -> bool:

@@ -2,16 +2,15 @@
 # EmotionNet on FER2013's own labels alone, comparable with published figures: first at 64 px, then at 96 px, begun
 # with and taught by the first. It goes on where it was stopped: run it again.
 # Usage: training/runs/ladder.sh DATA [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle"
-#        DEVICE=cuda training/runs/ladder.sh ...  on a GPU; EMOTIONTRAIN="torchrun ..." for several processes
+#        DEVICE=cuda training/runs/ladder.sh ...  on a GPU
+#        EMOTIONTRAIN="torchrun --standalone --nproc-per-node 2 -m emotiontrain" ...  for several processes
 set -eu
 data=${1:?usage: $0 DATA [RUNS]}
 runs=${2:-runs}
-emotiontrain=${EMOTIONTRAIN:-emotiontrain}
-device=${DEVICE:-cpu}
-compile=$(command -v c++ >/dev/null && echo --compile || true)   # a fifth faster where there is a compiler
+. "$(dirname "$0")/common.sh"
 
-$emotiontrain train "$data" "$runs/ladder-64" --device "$device" $compile
-$emotiontrain train "$data" "$runs/ladder" --device "$device" $compile --side 96 --epochs 120 --learning-rate 1e-3 \
+train "$data" "$runs/ladder-64"
+train "$data" "$runs/ladder" --side 96 --epochs 120 --learning-rate 1e-3 \
   --start "$runs/ladder-64" --teacher "$runs/ladder-64" --distill 0.5
 emotiontrain export "$runs/ladder" "$runs/ladder/weights" --name ladder --version 1.0.0 --data "$data"
 emotiontrain evaluate "$runs/ladder/weights" "$data" --split validation --store

@@ -1,21 +1,22 @@
 #!/bin/sh
-# The shipped weights: the ladder's network, taught by FER+'s votes as well as by FER2013's labels. It goes on where it
+# The shipped weights: the ladder's network, taught by FER+'s votes as well as by FER2013's labels. They are written to
+# RUNS/shipped/weights; the last line says how to put them in the place of those in the checkout. It goes on where it
 # was stopped: run it again.
-# Usage: training/runs/shipped.sh DATA VOTES [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle"; VOTES: a CSV
-#        DEVICE=cuda training/runs/shipped.sh ...        on a GPU
+# Usage: training/runs/shipped.sh DATA VOTES [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle";
+#        VOTES: what `emotiontrain votes` wrote            DEVICE and EMOTIONTRAIN: as in ladder.sh
 set -eu
 data=${1:?usage: $0 DATA VOTES [RUNS]}
 votes=${2:?usage: $0 DATA VOTES [RUNS]}
 runs=${3:-runs}
-emotiontrain=${EMOTIONTRAIN:-emotiontrain}
-device=${DEVICE:-cpu}
-compile=$(command -v c++ >/dev/null && echo --compile || true)
-weights=models/emotionnet/weights
+. "$(dirname "$0")/common.sh"
+weights=$runs/shipped/weights
 
-DEVICE=$device "$(dirname "$0")/ladder.sh" "$data" "$runs"
-$emotiontrain train "$data" "$runs/shipped" --device "$device" $compile --side 96 --epochs 40 --learning-rate 5e-4 \
+"$(dirname "$0")/ladder.sh" "$data" "$runs"
+train "$data" "$runs/shipped" --side 96 --epochs 40 --learning-rate 5e-4 \
   --votes "$votes" --vote-weight 0.6 --mixup 0 --label-smoothing 0.02 --start "$runs/ladder"
-emotiontrain export "$runs/shipped" "$weights" --version 2.0.0 --data "$data" --votes "$votes" --calibrate-on votes
+emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version 2.0.0 \
+  --data "$data" --votes "$votes" --calibrate-on votes
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split test --store --report "$runs/shipped/report"
+echo "to ship them: cp '$weights'/emotionnet.* models/emotionnet/weights/"

@@ -2,18 +2,19 @@
 
 import argparse
 import contextlib
-import json
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import yaml
 from rich.console import Console
 
 from emotiond.errors import CommandError, ConfigError, NoInputError
 from emotionnet.classifier import Classifier, load_classifier
 from emotionnet.labelled import read_test_pictures
 from emotionnet.pictures import PicturesError
-from emotionnet.weights import Calibration, WeightsError, WeightsInfo, load_info, verify_file
+from emotionnet.weights import LEAST_PICTURES, Calibration, WeightsError, WeightsInfo, load_info, verify_file
 
 AGREE = 1e-4  # most difference of a probability between the runtimes, which add up float32 in another order
 APART = 2     # pictures that the accuracy may be away from the JSON's: near ties, which rounding decides
@@ -48,7 +49,10 @@ def _info(info: WeightsInfo) -> int:
     for name, digest in info.sha256.items():
         print(f"sha256       {digest}  {name}")
     for title, values in (("metrics", info.metrics), ("provenance", info.provenance)):
-        print(f"{title:12} {json.dumps(values)}")
+        print(f"{title:12} {'' if values else 'none'}".rstrip())
+        if values:
+            text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
+            print(textwrap.indent(text, " " * 4), end="")
     return 0
 
 
@@ -56,11 +60,12 @@ def _describe(calibration: Calibration) -> str:
     """Says what was fitted, and what came of it."""
     if calibration.truth is None:
         return "none: temperature 1"
+    if not calibration.fitted:
+        return (f"none: temperature {calibration.temperature:g}; {calibration.pictures:,} validation pictures are too "
+                f"few, export with {LEAST_PICTURES} at least")
     text = f"temperature {calibration.temperature}, {calibration.split}, {calibration.pictures:,} pictures, "
     text += "their labels" if calibration.truth == "labels" else f"their {calibration.truth}"
-    if calibration.ece_before is None or calibration.ece_after is None:
-        return f"{text}: too few to fit"
-    return f"{text}: calibration error {calibration.ece_before:.1%} before, {calibration.ece_after:.1%} after"
+    return f"{text}: calibration error {calibration.ece_before or 0:.1%} before, {calibration.ece_after or 0:.1%} after"
 
 
 def _describe_kept(calibration: Calibration) -> str:

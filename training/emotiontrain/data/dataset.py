@@ -83,26 +83,27 @@ class Dataset:
         return dict(zip(self.labels, np.bincount(split.labels, minlength=len(self.labels)).tolist(), strict=True))
 
 
-def load_data(source: str, votes: Path | None = None) -> Dataset:
+def load_data(source: str, votes: Path | None = None, *, use: str = "train") -> Dataset:
     """Reads and cleans a set of pictures.
 
     Args:
         source: a folder or a tar in one of the two layouts of `layouts`, or `kaggle` to fetch FER2013 with kagglehub
             (needs Kaggle's credentials). Pictures of a set of the user's own are made square and of one size.
         votes: a CSV of taggers' votes, as `votes.load_votes` reads it.
+        use: what it is read for; to measure `validation` or `test`, there need be no training pictures.
 
     Raises:
         DataError: nothing there, unreadable pictures, a class that lacks pictures in a split.
         VotesError: the votes cannot be used, or are not of these pictures.
     """
-    gathered = gather(source)
+    gathered = gather(source, use)
     if gathered.fer2013:
         gathered.notes.extend(_compare_counts(gathered))
     joined = load_votes(votes, gathered.labels) if votes else None
     if joined:
         gathered.notes.extend(joined.check({
             split: [(item.label, item.name) for item in items] for split, items in gathered.splits.items()}))
-    side = len(gathered.splits["train"][0].picture)
+    side = next(len(item.picture) for items in gathered.splits.values() for item in items)
     train, validation, test = (_split(gathered.splits[split], gathered.labels, joined, side) for split in SPLITS)
     gathered.splits.clear()  # frees the memory of the single pictures
     return clean(gathered.labels, train, validation, test, source=source, notes=gathered.notes)
@@ -161,9 +162,9 @@ def clean(
             few.append(example)
     data = Dataset(labels, train.select(keep), validation.select(fresh), test, dict(dropped), examples,
                    (*notes, *_constant("validation", validation.select(fresh)), *_constant("test", test)))
-    for name, split in (("train", data.train), ("validation", data.validation)):
-        gone = [label for label, count in data.counts(split).items() if not count]
-        if gone:
+    for name, before, after in (("train", train, data.train), ("validation", validation, data.validation)):
+        gone = [label for label, count in data.counts(after).items() if not count]
+        if len(before) and gone:
             raise DataError(f"{source}: no {name} pictures of {', '.join(gone)} are left without copies and constant "
                             "pictures; give others")
     return data
@@ -190,6 +191,6 @@ def _compare_counts(gathered: Gathered) -> list[str]:
         counts = gathered.counts(split)
         other = [f"{label} {count} instead of {wanted}"
                  for label, count, wanted in zip(gathered.labels, counts, published, strict=True) if count != wanted]
-        if other:
+        if other and sum(counts):
             notes.append(f"{split}: {sum(counts)} pictures read, FER2013 has {sum(published)} ({', '.join(other)})")
     return notes

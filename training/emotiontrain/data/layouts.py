@@ -7,7 +7,7 @@ the user's own: `train/<class>/*`, and where they exist `validation/<class>/*` a
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from emotionnet.labelled import FER2013_SIDE, OWN_SIDE
+from emotionnet.labelled import FER2013_SIDE, OWN_SIDE, SPLIT_FOLDERS, fer2013_split, own_place
 from emotionnet.pictures import SUFFIXES, DecodeError, decode, square
 from emotionnet.weights import LABELS
 from emotiontrain.data.sources import DataError, read_source
@@ -25,8 +25,10 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1
 """Share of each class that is validation where a set has none."""
 
-_USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-_FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+LONGEST_NAME = 64
+"""Characters of a class's name, which a set of weights can hold."""
+
+_USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 _LAYOUTS = ("expected train/<class>/ with pictures and, where there are such splits, validation/<class>/ and "
             "test/<class>/; or FER2013's train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg")
 
@@ -63,52 +65,84 @@ class Gathered:
         return [counts[label] for label in self.labels]
 
 
-def gather(source: str) -> Gathered:
+def gather(source: str, use: str = "train") -> Gathered:
     """Reads and decodes every picture of `source`.
+
+    Args:
+        source: as `read_source` takes it.
+        use: the split that it is read for; without training pictures, validation or test can still be measured.
 
     Raises:
         DataError: no pictures in a known layout, some that cannot be read, or a class that lacks pictures in a split.
     """
     fer2013, own = _Pile(), _Pile()
+    others, elsewhere = Counter[str](), Counter[str]()
     console = Console(stderr=True)
-    for entry in track(read_source(source), "reading", None, console=console, transient=True,
+    for entry in track(read_source(source, others), "reading", None, console=console, transient=True,
                        disable=not console.is_terminal):
         if entry.content is None:
             own.note_folder(entry.parts)
-        elif (usage := _usage(entry.parts)) is not None:
+        elif (usage := fer2013_split(entry.parts)) is not None:
             fer2013.add(usage, entry.parts[-2], entry.parts, entry.content, FER2013_SIDE)
-        elif (place := _place(entry.parts)) is not None:
+        elif (place := own_place(entry.parts)) is not None:
             own.add(*place, entry.parts, entry.content)
+        else:
+            elsewhere["/".join(entry.parts[:-2] or entry.parts[:-1]) or "."] += 1
     for pile in (fer2013, own):
         pile.refuse_broken(source)
     if fer2013.pictures and own.pictures:
-        others = _some([item.path for items in own.splits.values() for item in items])
-        raise DataError(f"{source}: holds FER2013's pictures and, under other names, {others}; put these elsewhere")
+        found = _some([item.path for items in own.splits.values() for item in items])
+        raise DataError(f"{source}: holds FER2013's pictures and, under other names, {found}; put these elsewhere")
     if fer2013.pictures:
-        return _check(source, Gathered(LABELS, fer2013.sorted(), fer2013=True), SPLITS)
-    if not own.pictures:
+        gathered = Gathered(LABELS, fer2013.sorted(), fer2013=True)
+        given = [split for split in SPLITS if gathered.splits[split]]
+        _check(source, gathered, SPLITS if use == "train" or "train" in given else given, own)
+    elif own.pictures:
+        gathered = _own(source, own, use)
+    elif elsewhere:
+        raise DataError(f"{source}: no pictures below train/, but {_list(elsewhere)}; "
+                        "put the folders of the classes below train/")
+    else:
         raise DataError(f"{source}: no pictures ({', '.join(sorted(SUFFIXES))}) in a known layout; {_LAYOUTS}")
-    return _own(source, own)
+    gathered.notes.extend(_ignored(elsewhere, others))
+    return gathered
 
 
-def _own(source: str, pile: "_Pile") -> Gathered:
+def _ignored(elsewhere: Counter[str], others: Counter[str]) -> Iterator[str]:
+    if elsewhere:
+        yield f"ignored, as not below train/<class>/, val/<class>/ or test/<class>/: {_list(elsewhere)}"
+    kinds = [f"{count:,} {suffix or 'without an ending'}" for suffix, count in (+others).most_common()]
+    if kinds:
+        more = ", ..." if len(kinds) > 5 else ""
+        yield f"ignored, as no pictures of a kind that is read: {', '.join(kinds[:5])}{more}"
+
+
+def _own(source: str, pile: "_Pile", use: str) -> Gathered:
     labels = tuple(sorted({label for _, label in pile.folders}))
     if len(labels) < 2:
         raise DataError(f"{source}: has the class {', '.join(labels)} alone; give 2 at least, each a folder in train/")
+    for label in labels:
+        if len(label) > LONGEST_NAME or not label.isprintable():
+            raise DataError(f"{source}: a class's folder is named {label!a}; give it a name of at most "
+                            f"{LONGEST_NAME} printable characters")
     given = [split for split in SPLITS if any(split == of for of, _ in pile.folders)]
-    gathered = _check(source, Gathered(labels, pile.of_one_size(), fer2013=False), ["train", *given])
-    if "validation" not in given:
+    if use == "train" or "train" in given:
+        given = list(dict.fromkeys(("train", *given)))
+    gathered = Gathered(labels, pile.of_one_size(), fer2013=False)
+    _check(source, gathered, given, pile)
+    if "train" in given and "validation" not in given:
         _hold_out(source, gathered)
     return gathered
 
 
-def _check(source: str, gathered: Gathered, splits: Iterable[str]) -> Gathered:
-    for split in dict.fromkeys(splits):
+def _check(source: str, gathered: Gathered, splits: Iterable[str], pile: "_Pile") -> None:
+    for split in splits:
         missing = [label for label, count in zip(gathered.labels, gathered.counts(split), strict=True) if not count]
         if missing:
-            raise DataError(f"{source}: no {split} pictures of {', '.join(missing)}; every class needs some in each "
-                            f"split; {_LAYOUTS}")
-    return gathered
+            looked = (f"{missing[0]}/{_USAGES[split]}_*" if gathered.fer2013 else
+                      f"{pile.roots.get(split, split)}/{missing[0]}/")
+            raise DataError(f"{source}: no {split} pictures of {', '.join(missing)} (looked for {looked}); "
+                            "every class needs some in each split")
 
 
 def _hold_out(source: str, gathered: Gathered) -> None:
@@ -127,25 +161,20 @@ def _hold_out(source: str, gathered: Gathered) -> None:
     gathered.notes.append(f"no validation folder: {len(chosen)} training pictures, a tenth of each class, are held out")
 
 
-def _usage(parts: Sequence[str]) -> str | None:
-    """Returns the split where the path is one of FER2013's."""
-    usage, mark, _ = parts[-1].partition("_")
-    return _USAGES.get(usage) if mark and len(parts) > 1 and parts[-2] in LABELS else None
-
-
-def _place(parts: Sequence[str], below: int = 1) -> tuple[str, str] | None:
-    """Returns the split and the class of a file (of a folder for `below` 0); Kaggle's `train/train` is one split."""
-    for index in reversed(range(len(parts) - 1 - below)):
-        split = _FOLDERS.get(parts[index].lower())
-        if split is not None:
-            return split, parts[index + 1]
-    return None
-
-
 def _some(names: Sequence[str], most: int = 3) -> str:
     """Returns the number of names and the first few."""
     first = ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
-    return f"{len(names)} picture{'s' if len(names) > 1 else ''} ({first})"
+    return f"{_pictures(len(names))} ({first})"
+
+
+def _list(folders: Counter[str], most: int = 3) -> str:
+    """Returns folders with how many pictures each has, the fullest first."""
+    named = [f"{folder}/ ({_pictures(count)})" for folder, count in folders.most_common(most)]
+    return ", ".join(named) + (", ..." if len(folders) > most else "")
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'s' if count != 1 else ''}"
 
 
 class _Pile:
@@ -154,14 +183,17 @@ class _Pile:
     def __init__(self) -> None:
         self.splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
         self.folders: set[tuple[str, str]] = set()
+        self.roots: dict[str, str] = {}
         self.broken: dict[str, str] = {}
         self.pictures = 0
 
     def note_folder(self, parts: Sequence[str]) -> None:
-        """Remembers a class's folder, which may turn out to be empty."""
-        place = _place(parts, below=0)
-        if place is not None and place[1].lower() not in _FOLDERS:
+        """Remembers a split's folder, or a class's, which may turn out to be empty."""
+        place = own_place(parts, below=0)
+        if place is not None and place[1].lower() not in SPLIT_FOLDERS:
             self.folders.add(place)
+        elif parts and (root := own_place((*parts, ""), below=0)) is not None:
+            self.roots[root[0]] = "/".join(parts)
 
     def add(self, split: str, label: str, parts: Sequence[str], content: bytes, side: int | None = None) -> None:
         """Decodes a picture; with `side`, one of another size counts as broken, otherwise it is made square."""

@@ -1,5 +1,6 @@
 """Where pictures come from: a folder, a tar, or Kaggle."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +13,18 @@ class DataError(Exception):
     """The data cannot be used; the message says what is wrong and how to mend it."""
 
 
-def read_source(source: str) -> Iterator[Entry]:
+def read_source(source: str, others: Counter[str] | None = None) -> Iterator[Entry]:
     """Yields the folders and the files of pictures in `source`, hidden ones left out, in no certain order.
 
     Args:
         source: a folder, a tar, or `kaggle` to fetch KAGGLE_SET with kagglehub.
+        others: counts files of other kinds, as `read_files` does.
 
     Raises:
         DataError: nothing there, no tar, or a file that cannot be read.
     """
     try:
-        yield from read_files(fetch_from_kaggle() if source == "kaggle" else Path(source))
+        yield from read_files(fetch_from_kaggle() if source == "kaggle" else Path(source), others)
     except PicturesError as error:
         raise DataError(str(error)) from error
 

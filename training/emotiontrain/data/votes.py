@@ -67,9 +67,10 @@ class Votes:
                 if row is not None and used[row] > 1:
                     raise VotesError(f"{self.path}: has one row for {name}, but {used[row]} pictures of the data have "
                                      "this name; write <class>/<name> in the rows, or give each a name of its own")
-        shares = {split: sum(self._row(picture) is not None for picture in pictures) / len(pictures)
-                  for split, pictures in splits.items() if pictures}
-        return [f"votes: on only {share:.1%} of the {split} pictures" for split, share in shares.items() if share < 0.5]
+        found = {split: sum(self._row(picture) is not None for picture in pictures)
+                 for split, pictures in splits.items()}
+        return [f"votes: on only {found[split]:,} of {len(pictures):,} {split} pictures"
+                for split, pictures in splits.items() if 2 * found[split] < len(pictures)]
 
     def _row(self, picture: tuple[str, str]) -> int | None:
         return self.rows.get("/".join(picture), self.rows.get(picture[1]))
@@ -78,8 +79,9 @@ class Votes:
 def load_votes(path: Path, labels: Sequence[str]) -> Votes:
     """Reads a CSV of votes: one column that names the picture, one a label, any of contempt, unknown, NF and other.
 
-    FER+'s own names of the labels (anger, happiness, sadness) and a prefix `fp_` are understood; other columns are
-    ignored. A row without a name is left out: FER+ has those, where it took a picture away.
+    FER+'s own names of the labels (anger, happiness, sadness) and a prefix `fp_` are understood, small and capital
+    letters are one, and other columns are ignored. A row without a name is left out: FER+ has
+    those, where it took a picture away.
 
     Raises:
         VotesError: unreadable, no column of names, a label without a column, no rows, a picture with two rows, or a
@@ -94,17 +96,21 @@ def load_votes(path: Path, labels: Sequence[str]) -> Votes:
         reason = error.strerror if isinstance(error, OSError) else error
         raise VotesError(f"{path}: cannot be read as a CSV of votes ({reason}); check the path") from error
     columns: dict[str, str] = {}
+    lowered = [label.lower() for label in labels]
     for column in header:
         short = column.strip().lower().removeprefix("fp_")
-        columns.setdefault(short if short in labels else _ALIASES.get(short, short), column)
+        columns.setdefault(short if short in lowered else _ALIASES.get(short, short), column)
+    shown = ", ".join(map(repr, header)) or "none"
     name_column = next((columns[name] for name in _NAME if name in columns), None)
     if name_column is None:
-        raise VotesError(f"{path}: no column names the picture; call it one of {', '.join(_NAME)}")
-    missing = [label for label in labels if label not in columns]
+        raise VotesError(f"{path}: no column names the picture; its columns are {shown}; call that one of "
+                         f"{', '.join(_NAME)}, and put commas between columns")
+    missing = [label for label, column in zip(labels, lowered, strict=True) if column not in columns]
     if missing:
-        raise VotesError(f"{path}: no column for {', '.join(missing)}; its columns are {', '.join(header)}")
-    wanted = [columns[label] for label in labels]
-    others = [columns[other] for other in _OTHERS if other in columns and other not in labels]
+        raise VotesError(f"{path}: no column for {', '.join(missing)}; its columns are {shown}; add one for each class "
+                         "of the data, or give votes on these classes")
+    wanted = [columns[label] for label in lowered]
+    others = [columns[other] for other in _OTHERS if other in columns and other not in lowered]
     counts = np.zeros((len(lines), len(labels) + 1), np.int64)
     rows: dict[str, int] = {}
     names: list[str] = []
@@ -115,11 +121,10 @@ def load_votes(path: Path, labels: Sequence[str]) -> Votes:
         if key in rows:
             raise VotesError(f"{path}, line {number}: a second row for {key}; leave one")
         try:
-            counts[index, :-1] = [_count(line[column]) for column in wanted]
-            counts[index, -1] = sum(_count(line[column]) for column in others)
-        except (TypeError, ValueError) as error:
-            raise VotesError(f"{path}, line {number}: a count of votes is no whole number from 0 to {MOST_VOTES:,}; "
-                             "mend it") from error
+            counts[index, :-1] = [_count(line[column], column) for column in wanted]
+            counts[index, -1] = sum(_count(line[column], column) for column in others)
+        except ValueError as error:
+            raise VotesError(f"{path}, line {number}: {error}") from error
         if key:
             rows[key] = index
     if not rows:
@@ -131,11 +136,14 @@ def load_votes(path: Path, labels: Sequence[str]) -> Votes:
     return Votes(path, rows, counts)
 
 
-def _count(text: str) -> int:
-    count = int(text or 0) if text is not None else None  # pyright: ignore[reportUnnecessaryComparison] - a short line
-    if count is None or not 0 <= count <= MOST_VOTES:
-        raise ValueError
-    return count
+def _count(text: str | None, column: str) -> int:
+    """Returns a number of votes; an empty cell is 0, and None one that a short line lacks."""
+    if text is None:
+        raise ValueError(f"has no column {column!r}; give each line as many columns as the first")
+    digits = text.strip() or "0"
+    if not digits.isdecimal() or len(digits) > 20 or int(digits) > MOST_VOTES:
+        raise ValueError(f"{column!r} is {text[:40]!r}, no whole number from 0 to {MOST_VOTES:,}; correct it")
+    return int(digits)
 
 
 def shares(votes: NDArray[np.int64]) -> NDArray[np.float32]:

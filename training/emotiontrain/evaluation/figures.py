@@ -1,6 +1,6 @@
 """Figures of a set of weights on a split: how often it is right, how well it knows that, and how surely both are known.
 
-Everything here is numpy on probabilities (N, C) and labels (N,); `evaluate` makes the probabilities with the daemon's
+Everything here is numpy on probabilities (N, C) and labels (N,); `classify` makes the probabilities with the daemon's
 own classifier and scaling.
 """
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from emotionnet.classifier import Classifier
 from emotionnet.preprocess import resize
 from emotionnet.weights import LABELS, WeightsError, WeightsInfo
-from emotiontrain.data import Split
 from emotiontrain.data.votes import majority, shares
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -75,11 +74,6 @@ class RiskCoverage:
         if not answered:
             return 0.0, float("nan")
         return float(self.coverage[answered - 1]), 1 - float(self.risk[answered - 1])
-
-
-def evaluate(classifier: Classifier, split: Split) -> dict[str, Any]:
-    """Classifies every picture of `split` once, whole, and returns the figures of `figures`."""
-    return figures(classify(classifier, split.pictures), split.labels, classifier.info.labels, split.votes)
 
 
 def classify(classifier: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -237,19 +231,35 @@ def bootstrap(confusion: Labels, draws: int = 2000, seed: int = 0) -> Labels:
     return drawn.reshape(draws, *confusion.shape)
 
 
+def ece_interval(probabilities: Floats, labels: Labels, draws: int = 1000, seed: int = 0) -> list[float]:
+    """Returns a 95 % interval of the calibration error, two numbers, from pictures drawn anew with replacement.
+
+    Noise in a bin counts as a gap, so drawing anew raises the error about as much as the pictures' own chance raised
+    it. The interval is therefore the draws' percentiles, reflected at the error itself, and not below 0.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    gaps = (probabilities.argmax(axis=1) == labels) - confidence
+    place = (confidence[:, None] > np.linspace(0, 1, BINS + 1)[1:-1]).sum(axis=1)
+    random = np.random.default_rng(seed)
+    errors = [np.abs(np.bincount(place[drawn], weights=gaps[drawn])).sum() / len(labels)
+              for drawn in (random.integers(0, len(labels), len(labels)) for _ in range(draws))]
+    error = np.abs(np.bincount(place, weights=gaps)).sum() / len(labels)
+    return percentiles(np.maximum(2 * error - np.array(errors), 0))
+
+
 def percentiles(values: NDArray[np.float64]) -> list[float]:
     """Returns the middle 95 % of bootstrapped values, two numbers."""
     return [_short(value) for value in np.percentile(values, (2.5, 97.5)).tolist()]
 
 
-def votes_agreement(probabilities: Floats, votes: Labels) -> dict[str, float]:
+def votes_agreement(probabilities: Floats, votes: Labels) -> dict[str, float | None]:
     """Compares probabilities (N, C) with votes (N, C + 1) themselves, not with their majority.
 
     Returns:
         `cross_entropy` of the probabilities against the shares of votes (nats, mean over pictures with shares, as
         `votes.shares` has them) and `entropy` of those shares, below which it cannot fall; `agreement`: how often the
         network says what a random tagger says, and `taggers`: how often two taggers say the same, over the
-        pictures with two votes and more, any vote counted.
+        pictures with two votes and more, any vote counted. None where there are no such pictures.
     """
     share = shares(votes).astype(np.float64)
     usable = share.sum(axis=1) > 0
@@ -260,10 +270,10 @@ def votes_agreement(probabilities: Floats, votes: Labels) -> dict[str, float]:
     pairs = (votes * (votes - 1)).sum(axis=1)[several] / (total * (total - 1))[several]
     return {
         "pictures": int(usable.sum()),
-        "cross_entropy": _short(float(-(share * np.log(likelihood)).sum(axis=1).mean())),
-        "entropy": _short(float(-(share * np.log(np.where(share > 0, share, 1))).sum(axis=1).mean())),
-        "agreement": _short(float(own.mean())),
-        "taggers": _short(float(pairs.mean())),
+        "cross_entropy": _mean_or_none(-(share * np.log(likelihood)).sum(axis=1)),
+        "entropy": _mean_or_none(-(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)),
+        "agreement": _mean_or_none(own),
+        "taggers": _mean_or_none(pairs),
     }
 
 
@@ -276,6 +286,10 @@ def by_class(values: NDArray[np.float64], names: Sequence[str]) -> dict[str, flo
 def _mean(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Returns the mean over the last axis of the values that count."""
     return np.where(counted, values, 0).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
+
+
+def _mean_or_none(values: NDArray[np.float64]) -> float | None:
+    return _short(float(values.mean())) if values.size else None
 
 
 def _short(value: float) -> float:

@@ -5,12 +5,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from emotiontrain.evaluation.plots import bar_plot, class_plot, reliability_plot, risk_plot
+from emotiontrain.evaluation.markup import between, figure, percent, section, signed, signed_span, span, table
+from emotiontrain.evaluation.plots import FEW, bar_plot, class_plot, reliability_plot, risk_plot
+from emotiontrain.evaluation.robustness import judge
 
 Document = dict[str, Any]
 Row = Sequence[str]
 
 TRUTHS = {"labels": "labels", "votes": "majority of votes"}
+SMALL = 500
+"""Pictures below which the page begins with a warning."""
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -18,35 +22,37 @@ def build_page(document: Document) -> str:
     """Returns the page of a document as `report.measure_all` and `report.describe` make it together."""
     weights, data = document["weights"], document["data"]
     title = f"{weights['id']} on {data['split']}"
-    sections = [_summary, _limits, _classes, _confusion, _calibration, _abstention, _votes, _robustness, _path,
+    parts = [_summary, _limits, _classes, _confusion, _calibration, _abstention, _votes, _robustness, _path,
                 _augmented, _speed, _protocol, _provenance]
-    body = "\n".join(section(document) for section in sections)
+    notice = (f'<p class="notice">Only {data["pictures"]:,} pictures: each figure is uncertain by several points. '
+              "Read the intervals, and measure on more before relying on it.</p>\n" if data["pictures"] < SMALL else "")
+    body = "\n".join(part(document) for part in parts)
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
             f"<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1>\n"
             f"<p>{data['pictures']:,} pictures, one look at each. Measured on {document['day']} with "
-            f"the daemon's own classifier.</p></header>\n<main>\n{body}\n</main>\n</body>\n</html>\n")
+            f"the daemon's own classifier.</p>\n{notice}</header>\n<main>\n{body}\n</main>\n</body>\n</html>\n")
 
 
 def _summary(document: Document) -> str:
     figures, intervals = document["figures"], document["intervals"]
-    tiles = [("accuracy", _percent(figures["accuracy"]), _between(intervals["accuracy"]))]
+    tiles = [("accuracy", percent(figures["accuracy"]), between(intervals["accuracy"]))]
     if "votes" in figures:
         votes = figures["votes"]
-        tiles.append(("against the majority of votes", _percent(votes["accuracy"]),
-                      f"{_between(intervals['votes']['accuracy'])}; {votes['pictures']:,} pictures"))
-        tiles.append(("ECE against the majority", f"{votes['ece']:.3f}", "0 is perfect"))
+        tiles.append(("against the majority of votes", percent(votes["accuracy"]),
+                      f"{between(intervals['votes']['accuracy'])}; {votes['pictures']:,} pictures"))
+        tiles.append(("ECE against the majority", f"{votes['ece']:.3f}", span(intervals["votes"]["ece"])))
     tiles += [
-        ("macro-F1", f"{figures['macro_f1']:.3f}", _span(intervals["macro_f1"])),
-        ("balanced accuracy", _percent(figures["balanced_accuracy"]), _between(intervals["balanced_accuracy"])),
-        ("ECE", f"{figures['ece']:.3f}", "calibration error, 0 is perfect"),
+        ("macro-F1", f"{figures['macro_f1']:.3f}", span(intervals["macro_f1"])),
+        ("balanced accuracy", percent(figures["balanced_accuracy"]), between(intervals["balanced_accuracy"])),
+        ("ECE", f"{figures['ece']:.3f}", f"{span(intervals['ece'])}; calibration error, 0 is perfect"),
         ("NLL", f"{figures['nll']:.3f}", "nats a picture"),
         ("Brier", f"{figures['brier']:.3f}", "0 to 2, 0 is perfect"),
         ("AURC", f"{document['risk_coverage']['labels']['aurc']:.3f}", "mean risk over coverages"),
     ]
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}<small>{escape(note)}</small></dd></div>"
                     for name, value, note in tiles)
-    return _section("Summary", f'<dl class="tiles">{items}</dl>')
+    return section("Summary", f'<dl class="tiles">{items}</dl>')
 
 
 def _limits(document: Document) -> str:
@@ -59,14 +65,15 @@ def _limits(document: Document) -> str:
         rows += [_limit(f"daemon's path, {scene['name']}", truth, scene[truth]["points"],
                         [scene[truth]["low"], scene[truth]["high"]], bars["daemon path"])
                  for truth in TRUTHS if scene[truth]]
-    return _section("Losses that have a limit", _table(
-        "Percentage points lost, beside the most that should be", ("what", "against", "points lost", "95 % interval",
-                                                                   "at most", ""), rows))
+    return section("Losses beside this project's targets", table(
+        "Percentage points lost, a minus being a gain, beside the most that this project asks of the weights it "
+        "ships; for weights of your own these are no more than a yardstick. Undecided: the interval spans the target.",
+        ("what", "against", "points lost", "95 % interval", "target, at most", ""), rows))
 
 
 def _limit(name: str, truth: str, points: float, interval: Sequence[float], most: float) -> Row:
-    return (name, TRUTHS[truth], _points(points), f"{_points(interval[0])} to {_points(interval[1])}", f"{most:g}",
-            "within" if points <= most else "above")
+    return (name, TRUTHS[truth], signed(points), signed_span(*interval), f"{most:g}",
+            judge(points, interval, most))
 
 
 def _classes(document: Document) -> str:
@@ -82,15 +89,15 @@ def _classes(document: Document) -> str:
         if votes:
             pairs.append((votes["recall"], intervals["votes"]["recall"]))
         for values, spans in pairs:
-            row += [_percent(values[name]), _between(spans[name]) if values[name] is not None else ""]
+            row += [percent(values[name]), between(spans[name]) if values[name] is not None else ""]
             marks.append(None if values[name] is None else (values[name], *spans[name]))
         rows.append(row)
         drawn.append((name, marks[::2]))
     head = ["class", "pictures", "recall", "95 %", "precision", "95 %"]
     head += ["recall of the majority", "95 %"] if votes else []
     plot = class_plot(drawn, ["recall"] + (["of the majority of votes"] if votes else []))
-    return _section("By class", _figure(plot, "Recall of each class with its 95 % interval.")
-                    + _table("Recall and precision", head, rows))
+    return section("By class", figure(plot, "Recall of each class with its 95 % interval.")
+                    + table("Recall and precision", head, rows))
 
 
 def _confusion(document: Document) -> str:
@@ -102,7 +109,7 @@ def _confusion(document: Document) -> str:
                         for n in counts)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    return _section("Confusion matrix", (
+    return section("Confusion matrix", (
         '<div class="wide"><table class="matrix"><caption>True class down, answer across: pictures, and their share of '
         f'the true class</caption><thead><tr><th scope="col">true</th>{head}</tr></thead><tbody>{"".join(rows)}'
         "</tbody></table></div>"))
@@ -112,10 +119,11 @@ def _calibration(document: Document) -> str:
     parts: list[str] = []
     for truth, bins in document["reliability"].items():
         error = document["figures"]["ece"] if truth == "labels" else document["figures"]["votes"]["ece"]
-        parts.append(_figure(reliability_plot(bins), f"Against the {TRUTHS[truth]}: ECE {error:.3f}. The end of a "
-                             "bar is the gap to the mean confidence: orange where the network was too sure, pale "
-                             "blue where it was not sure enough."))
-    return _section("Calibration", f'<div class="pair">{"".join(parts)}</div>')
+        parts.append(figure(reliability_plot(bins), (
+            f"Against the {TRUTHS[truth]}: ECE {error:.3f}. The end of a bar is the gap to the mean confidence: orange "
+            "where the network was too sure, pale blue where it was not sure enough. Faint bars stand for fewer than "
+            f"{FEW} pictures.")))
+    return section("Calibration", f'<div class="pair">{"".join(parts)}</div>')
 
 
 def _abstention(document: Document) -> str:
@@ -133,13 +141,13 @@ def _abstention(document: Document) -> str:
         cells = [f"{row['abstain_below']:.2f}"]
         for risk in columns.values():
             one = risk["thresholds"][index]
-            cells += [_percent(one["coverage"]), _percent(one["accuracy"])]
+            cells += [percent(one["coverage"]), percent(one["accuracy"])]
         rows.append(cells)
     head = ["abstain below"] + [f"{what}, {TRUTHS[truth]}" for truth in columns for what in ("answered", "right")]
     areas = ", ".join(f"{risk['aurc']:.4f} against the {TRUTHS[truth]}" for truth, risk in columns.items())
-    return _section("Abstention", _figure(
+    return section("Abstention", figure(
         risk_plot(curves, marks), f"Risk against coverage; area under the curve (AURC) {areas}. The dot is the "
-        f"threshold of these weights, {at:g}.") + _table("What a threshold leaves", head, rows))
+        f"threshold of these weights, {at:g}.") + table("What a threshold leaves", head, rows))
 
 
 def _votes(document: Document) -> str:
@@ -149,17 +157,17 @@ def _votes(document: Document) -> str:
     votes = document["figures"]["votes"]
     rows = [
         ("pictures with a clear majority", f"{votes['pictures']:,}"),
-        ("accuracy against it", f"{_percent(votes['accuracy'])} "
-         f"({_between(document['intervals']['votes']['accuracy'])})"),
+        ("accuracy against it", f"{percent(votes['accuracy'])} "
+         f"({between(document['intervals']['votes']['accuracy'])})"),
         ("macro-F1 against it", f"{agreement['macro_f1']:.3f}"),
-        ("balanced accuracy against it", _percent(agreement["balanced_accuracy"])),
+        ("balanced accuracy against it", percent(agreement["balanced_accuracy"])),
         ("ECE / NLL / Brier against it", f"{votes['ece']:.3f} / {votes['nll']:.3f} / {agreement['brier']:.3f}"),
         ("cross-entropy against the shares of votes", f"{agreement['cross_entropy']:.3f} nats; "
          f"the shares' own entropy is {agreement['entropy']:.3f}"),
-        ("agrees with a random tagger", _percent(agreement["agreement"])),
-        ("two random taggers agree", _percent(agreement["taggers"])),
+        ("agrees with a random tagger", percent(agreement["agreement"])),
+        ("two random taggers agree", percent(agreement["taggers"])),
     ]
-    return _section("Agreement with the taggers", _table("Votes", ("", ""), rows, "facts"))
+    return section("Agreement with the taggers", table("Votes", ("", ""), rows, "facts"))
 
 
 def _robustness(document: Document) -> str:
@@ -170,13 +178,13 @@ def _robustness(document: Document) -> str:
         for losses in both.values():
             one = losses[index]
             low, high = one["interval"]
-            cells += [_percent(one["accuracy"]), _points(one["points"]), f"{_points(low)} to {_points(high)}"]
+            cells += [percent(one["accuracy"]), signed(one["points"]), signed_span(low, high)]
         rows.append(cells)
     head = ["corruption"] + [f"{what}, {TRUTHS[truth]}" for truth in both for what in ("accuracy", "lost", "95 %")]
     plot = bar_plot([(loss["group"], loss["name"], loss["accuracy"]) for loss in both["labels"]],
                     document["figures"]["accuracy"])
-    return _section("Robustness", _figure(plot, "Accuracy against the labels under each corruption, in percent.")
-                    + _table("Accuracy, and percentage points lost to the clean pictures", head, rows))
+    return section("Robustness", figure(plot, "Accuracy against the labels under each corruption, in percent.")
+                    + table("Accuracy, and percentage points lost to the clean pictures", head, rows))
 
 
 def _path(document: Document) -> str:
@@ -185,31 +193,31 @@ def _path(document: Document) -> str:
         for truth in TRUTHS:
             one = scene[truth]
             if one:
-                rows.append((scene["name"], _percent(scene["found"]), TRUTHS[truth], f"{one['pictures']:,}",
-                             _percent(one["direct"]), _percent(one["path"]), _points(one["points"]),
-                             f"{_points(one['low'])} to {_points(one['high'])}"))
-    return _section("Through the daemon's path", _table(
+                rows.append((scene["name"], percent(scene["found"]), TRUTHS[truth], f"{one['pictures']:,}",
+                             percent(one["direct"]), percent(one["path"]), signed(one["points"]),
+                             signed_span(one["low"], one["high"])))
+    return section("Through the daemon's path", table(
         "Pictures set into empty frames, found, cut out and classified, beside the same pictures classified whole",
         ("picture in frame", "faces found", "against", "pictures", "direct", "path", "points lost", "95 %"), rows))
 
 
 def _augmented(document: Document) -> str:
     plain = document["figures"]
-    rows: list[Row] = []
-    for name, figures in {"one look (all other figures)": plain, **document["augmented"]}.items():
-        rows.append((name, _percent(figures["accuracy"]),
-                     _percent(figures["votes"]["accuracy"]) if "votes" in figures else "",
-                     f"{figures['macro_f1']:.3f}", f"{figures['nll']:.3f}", f"{figures['ece']:.3f}"))
-    return _section("Test-time augmentation", _table(
+    voted = "votes" in plain
+    rows = [(name, percent(figures["accuracy"]),
+             *([percent(figures["votes"]["accuracy"])] if voted else []),
+             f"{figures['macro_f1']:.3f}", f"{figures['nll']:.3f}", f"{figures['ece']:.3f}")
+            for name, figures in {"one look (all other figures)": plain, **document["augmented"]}.items()]
+    return section("Test-time augmentation", table(
         "The mean of several looks at a picture; the daemon takes one",
-        ("looks", "accuracy", "majority of votes", "macro-F1", "NLL", "ECE"), rows))
+        ("looks", "accuracy", *(["majority of votes"] if voted else []), "macro-F1", "NLL", "ECE"), rows))
 
 
 def _speed(document: Document) -> str:
     speed = document["speed"]
     rows = [(str(one["batch"]), f"{one['milliseconds']:.2f}", f"{one['cpu_milliseconds']:.2f}",
              f"{one['faces_per_second']:,.0f}") for one in speed["sizes"]]
-    return _section("Speed", _table(f"One thread of {speed['processor']}; medians",
+    return section("Speed", table(f"One thread of {speed['processor']}; medians",
                                     ("faces a call", "ms a face", "processor ms a face", "faces a second"), rows))
 
 
@@ -218,7 +226,8 @@ def _protocol(document: Document) -> str:
         "Every picture is scaled to the network's input as the daemon scales a crop: by area where it shrinks, "
         "bilinearly where it grows. One look, no test-time augmentation, except in its own section.",
         "Intervals are 95 %: Wilson's for shares; for macro-F1 and balanced accuracy the percentiles of 2,000 seeded "
-        "bootstrap draws; for points lost a normal interval of the differences picture by picture.",
+        "bootstrap draws; for the ECE those of 1,000, reflected at it; for points lost a normal interval of the "
+        "differences picture by picture.",
         "Macro-F1 is the mean F1 of the classes; balanced accuracy their mean recall.",
         "ECE: answers in 15 bins of equal width by their top confidence; the mean of |accuracy - confidence| over "
         "pictures. NLL: natural logarithm. Brier: squared distance summed over classes, 0 to 2.",
@@ -238,7 +247,7 @@ def _protocol(document: Document) -> str:
         notes.insert(3, "The majority of votes: the class that more than half of all taggers chose; pictures without "
                      "one, and those whose majority is no class of the network, are left out. Agreement with a random "
                      "tagger counts every vote, the ones for no class too.")
-    return _section("How it was measured", f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>")
+    return section("How it was measured", f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>")
 
 
 def _provenance(document: Document) -> str:
@@ -247,46 +256,22 @@ def _provenance(document: Document) -> str:
     rows: list[Row] = [("weights", f"{weights['id']} ({weights['file']}), {weights['parameters']:,} parameters, "
                         f"input {weights['side']} x {weights['side']} px")]
     rows += [(f"sha256 of {name}", digest) for name, digest in weights["sha256"].items()]
-    rows.append(("calibration", f"temperature {calibration['temperature']:g}, abstain below "
-                 f"{calibration['abstain_below']:g}"))
+    rows.append(("calibration", _describe_calibration(calibration)))
     rows += [("made by", command) for command in weights["provenance"].get("commands", [])]
     rows += [("data", data["source"]),
              ("split", f"{data['split']}: " + ", ".join(f"{name} {n:,}" for name, n in data["counts"].items()))]
-    rows += [("dropped", f"{count:,} {reason}") for reason, count in data["dropped"].items()]
+    rows += [("dropped", f"{count:,} {reason}") for reason, count in data["dropped"].items() if count]
     rows += [("note", note) for note in data["notes"]]
     rows += [("command", document["command"]),
              ("versions", ", ".join(f"{name} {value}" for name, value in document["versions"].items()))]
-    return _section("Provenance", _table("Where these figures come from", ("", ""), rows, "facts"))
+    return section("Provenance", table("Where these figures come from", ("", ""), rows, "facts"))
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _figure(plot: str, caption: str) -> str:
-    return f"<figure>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Row], kind: str = "") -> str:
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    lines = "".join(f'<tr><th scope="row">{escape(row[0])}</th>'
-                    + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>" for row in rows)
-    top = f"<thead><tr>{columns}</tr></thead>" if any(head) else ""
-    return (f'<div class="wide"><table class="{kind}"><caption>{escape(caption)}</caption>{top}'
-            f"<tbody>{lines}</tbody></table></div>")
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _between(interval: Sequence[float]) -> str:
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
-
-
-def _span(interval: Sequence[float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def _points(value: float) -> str:
-    return f"{value:.1f}".replace("-", "\N{MINUS SIGN}") if round(value, 1) else "0.0"
+def _describe_calibration(calibration: dict[str, Any]) -> str:
+    threshold = f"abstain below {calibration['abstain_below']:g}"
+    if calibration["ece_after"] is None:
+        few = f": {calibration['pictures']:,} validation pictures are too few" if calibration["pictures"] else ""
+        return f"none{few}; temperature {calibration['temperature']:g}, {threshold}, the default"
+    return (f"temperature {calibration['temperature']:g}, {threshold}, fitted on {calibration['pictures']:,} pictures "
+            f"of {calibration['split']} against the {TRUTHS[calibration['truth']]}; ECE there "
+            f"{calibration['ece_before']:.3f} before, {calibration['ece_after']:.3f} after")

@@ -9,6 +9,8 @@ from html import escape
 WIDTH = 420
 _LEFT, _RIGHT, _TOP = 48, 20, 28
 _FIFTHS = [i / 5 for i in range(6)]
+FEW = 20
+"""A bin with fewer pictures says little and is drawn faintly."""
 
 Point = tuple[float, float]
 
@@ -28,8 +30,10 @@ def reliability_plot(bins: Sequence[dict[str, float]]) -> str:
         if b["pictures"]:
             left, width = x(b["low"]) + 1, x(b["high"]) - x(b["low"]) - 2
             upper, lower = sorted((y(b["accuracy"]), y(b["confidence"])))
-            parts.append(_rect(left, lower, width, height - lower, "bar"))
-            parts.append(_rect(left, upper, width, lower - upper, "under" if upper == y(b["accuracy"]) else "over"))
+            faint = " faint" if b["pictures"] < FEW else ""
+            gap = "under" if upper == y(b["accuracy"]) else "over"
+            parts.append(_rect(left, lower, width, height - lower, "bar" + faint))
+            parts.append(_rect(left, upper, width, lower - upper, gap + faint))
             tall = strip * b["pictures"] / most
             parts.append(_rect(left, base - tall, width, tall, "quiet"))
     parts.append(_line([(x(0), y(0)), (x(1), y(1))], "diagonal"))

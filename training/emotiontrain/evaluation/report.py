@@ -20,7 +20,7 @@ from emotiontrain.evaluation.augmented import PASSES, measure_augmented
 from emotiontrain.evaluation.daemon_path import BAR, SCENES, PathResult, measure_daemon_path
 from emotiontrain.evaluation.page import build_page
 from emotiontrain.evaluation.parallel import ParallelClassifier
-from emotiontrain.evaluation.robustness import BARS, CORRUPTIONS, Loss, measure_robustness
+from emotiontrain.evaluation.robustness import BARS, CORRUPTIONS, Loss, judge, measure_robustness
 from emotiontrain.evaluation.speed import measure_speed, processor
 from emotiontrain.files import write_whole
 
@@ -129,14 +129,16 @@ def summary(document: Document) -> str:
 
 
 def comparisons(document: Document) -> list[str]:
-    """Returns lines about what has a limit, if it was measured: percentage points lost, and the most that should be."""
+    """Returns a line about each loss that has a target, if it was measured; `robustness.judge` gives the last word."""
     bars = document.get("bars", {})
-    found = [(f"{loss['name']}, against {truth}", loss["points"], bars[loss["name"]])
+    found = [(f"{loss['name']}, against {truth}", loss["points"], loss["interval"], bars[loss["name"]])
              for truth, losses in document.get("robustness", {}).items() for loss in losses if loss["name"] in bars]
     found += [(f"daemon's path, {scene['name']}, {scene['found']:.1%} found, against {truth}", scene[truth]["points"],
-               bars["daemon path"])
+               (scene[truth]["low"], scene[truth]["high"]), bars["daemon path"])
               for scene in document.get("daemon_path", []) for truth in ("labels", "votes") if scene[truth]]
-    return [f"{name}: {points:.2f} points lost, at most {most:g} asked" for name, points, most in found]
+    return [f"{name}: {abs(points):.2f} points {'gained' if points < 0 else 'lost'} (loss at 95 %: {low:.1f} to "
+            f"{high:.1f}), target at most {most:g}: {judge(points, (low, high), most)}"
+            for name, points, (low, high), most in found]
 
 
 def _describe(probabilities: NDArray[np.float32], split: Split, info: WeightsInfo) -> Document:
@@ -144,7 +146,7 @@ def _describe(probabilities: NDArray[np.float32], split: Split, info: WeightsInf
     figures = evaluate.figures(probabilities, split.labels, info.labels, split.votes)
     document: Document = {
         "figures": figures,
-        "intervals": _intervals(evaluate.confusion_matrix(probabilities, split.labels), info.labels),
+        "intervals": _intervals(probabilities, split.labels, info.labels),
         "reliability": {"labels": _bins(probabilities, split.labels)},
         "risk_coverage": {"labels": _risk(probabilities, split.labels, info)},
     }
@@ -152,7 +154,7 @@ def _describe(probabilities: NDArray[np.float32], split: Split, info: WeightsInf
         clear = majority(split.votes)
         chosen, clear = probabilities[clear >= 0], clear[clear >= 0]
         matrix = evaluate.confusion_matrix(chosen, clear)
-        document["intervals"]["votes"] = _intervals(matrix, info.labels)
+        document["intervals"]["votes"] = _intervals(chosen, clear, info.labels)
         document["reliability"]["votes"] = _bins(chosen, clear)
         document["risk_coverage"]["votes"] = _risk(chosen, clear, info)
         document["votes_agreement"] = {
@@ -162,7 +164,8 @@ def _describe(probabilities: NDArray[np.float32], split: Split, info: WeightsInf
     return document
 
 
-def _intervals(confusion: NDArray[np.int64], names: Sequence[str]) -> Document:
+def _intervals(probabilities: NDArray[np.float32], truth: NDArray[np.int64], names: Sequence[str]) -> Document:
+    confusion = evaluate.confusion_matrix(probabilities, truth)
     hits, drawn = np.diag(confusion), evaluate.bootstrap(confusion)
 
     def by_class(counts: NDArray[np.int64]) -> dict[str, list[float]]:
@@ -172,6 +175,7 @@ def _intervals(confusion: NDArray[np.int64], names: Sequence[str]) -> Document:
         "accuracy": np.round(evaluate.wilson(int(hits.sum()), int(confusion.sum())), 4).tolist(),
         "macro_f1": evaluate.percentiles(evaluate.macro_f1(drawn)),
         "balanced_accuracy": evaluate.percentiles(evaluate.balanced_accuracy(drawn)),
+        "ece": evaluate.ece_interval(probabilities, truth),
         "recall": by_class(confusion.sum(axis=1)),
         "precision": by_class(confusion.sum(axis=0)),
     }

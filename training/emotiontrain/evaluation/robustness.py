@@ -164,7 +164,14 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 )
 
 BARS: dict[str, float] = {RESOLUTION_24: 12.0, JITTER_10: 1.0}
-"""The most percentage points that a corruption should cost."""
+"""The most percentage points that a corruption should cost: this project's targets for the weights that it ships."""
+
+
+def judge(points: float, interval: Sequence[float], most: float) -> str:
+    """Returns whether a loss is `within` its target or `above` it; `undecided` where its 95 % interval spans it."""
+    if interval[0] <= most < interval[1]:
+        return "undecided"
+    return "within" if points <= most else "above"
 
 
 def measure_robustness(
