@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from emotionnet.files import write_whole
 from emotionnet.network import EmotionNet, calibrated, parameter_count
 from emotionnet.preprocess import InputSpec
 from emotionnet.weights import (
@@ -25,7 +26,6 @@ from emotionnet.weights import (
     WeightsInfo,
     check_info,
     info_json,
-    write_together,
 )
 
 OPSET = 18
@@ -76,8 +76,9 @@ def save_weights(
         f"{name}{ONNX}": to_onnx(rounded, spec, calibration.temperature),
     }
     info = replace(info, sha256={file: hashlib.sha256(files[file]).hexdigest() for file in names})
-    write_together({folder / file: content for file, content in files.items()}
-                   | {folder / f"{name}.json": info_json(info)})
+    # the JSON last: a set of which only some files are new is refused by their hashes
+    write_whole({folder / file: content for file, content in files.items()}
+                | {folder / f"{name}.json": info_json(info)})
     return info
 
 

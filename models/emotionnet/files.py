@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
-def write_whole(files: dict[Path, bytes], mend: str) -> None:
+def write_whole(
+    files: Mapping[Path, bytes], mend: str = "make room or choose another folder, and run the same again"
+) -> None:
     """Writes files, and makes the folders on the way.
 
     All are written and flushed to the disk as `<name>.part` first, then each takes its place in the given order; so

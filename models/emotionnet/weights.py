@@ -198,7 +198,7 @@ def write_info(info: WeightsInfo) -> Path:
         OSError: it cannot be written.
     """
     path = info.folder / f"{info.name}.json"
-    write_together({path: info_json(info)})
+    write_whole({path: info_json(info)})
     return path
 
 
@@ -224,15 +224,6 @@ def verify_file(path: Path, sha256: str) -> bytes:
         raise WeightsError(f"{path}: its sha256 is {found[:12]}..., but the JSON beside it says {sha256[:12]}...; "
                            "it is damaged or of another set: copy the whole set again")
     return content
-
-
-def write_together(files: dict[Path, bytes]) -> None:
-    """Writes the files of a set, the JSON last: a set of which only some are new is refused by their hashes.
-
-    Raises:
-        OSError: one cannot be written; see `files.write_whole`.
-    """
-    write_whole(files, "make room or choose another folder, and run the same again")
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from emotionnet.classifier import load_classifier
-from emotionnet.weights import BUILTIN, LABELS, Calibration, WeightsError, load_info, write_info, write_together
+from emotionnet.files import write_whole
+from emotionnet.weights import BUILTIN, LABELS, Calibration, WeightsError, load_info, write_info
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -138,7 +139,7 @@ def test_on_a_full_disk_the_old_files_stay_and_no_parts(weights: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # larger files are written in part, then fail
     try:
         with pytest.raises(OSError, match=r"emotionnet\.onnx: cannot be written \(.+\); make room or") as caught:
-            write_together({weights / "emotionnet.json": b"{}", weights / "emotionnet.onnx": bytes(200_000)})
+            write_whole({weights / "emotionnet.json": b"{}", weights / "emotionnet.onnx": bytes(200_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -165,7 +166,7 @@ def test_an_interrupted_write_leaves_whole_files_and_no_parts(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, stop)
         with pytest.raises(KeyboardInterrupt):
-            write_together({weights / name: content for name, content in new.items()})
+            write_whole({weights / name: content for name, content in new.items()})
 
     after = {file.name: file.read_bytes() for file in weights.iterdir()}
     if moment == "fsync":
@@ -178,7 +179,7 @@ def test_an_interrupted_write_leaves_whole_files_and_no_parts(
 def test_a_place_below_a_file_is_refused_in_a_sentence(weights: Path) -> None:
     for path in (weights / "emotionnet.json/new.json", weights / "emotionnet.json/folder/new.json"):
         with pytest.raises(OSError, match=r"new\.json: cannot be written \(a file is where its folder should be\)"):
-            write_together({path: b"{}"})
+            write_whole({path: b"{}"})
 
 
 def test_a_set_is_named_by_its_json_or_by_its_folder(weights: Path) -> None:

@@ -16,17 +16,7 @@ import pytest
 
 from emotiontrain import cli
 from emotiontrain.data import DataError, load_data
-from tests.support.picture_sets import copy_of, fer2013_path, make_animals, make_faces, noise, put
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_faces(tmp_path_factory.mktemp("fer"))
-
-
-@pytest.fixture(scope="module")
-def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_animals(tmp_path_factory.mktemp("animals"))
+from tests.support.picture_sets import copy_of, fer2013_path, noise, put
 
 
 def error_of(source: Path | str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -15,22 +15,12 @@ from emotiontrain import cli
 from emotiontrain.data import Dataset, load_data
 from emotiontrain.data.duplicates import near_copies
 from emotiontrain.data.votes import majority
-from tests.support.picture_sets import copy_of, fer2013_path, make_animals, make_faces, noise, put
+from tests.support.picture_sets import copy_of, fer2013_path, noise, put
 
 DROPPED = {
     "validation: also in test": 46, "train: also in validation or test": 703,
     "train: near copy of a picture in validation or test": 1019, "train: copies with other labels": 67,
     "train: copy": 908}
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_faces(tmp_path_factory.mktemp("fer"))
-
-
-@pytest.fixture(scope="module")
-def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_animals(tmp_path_factory.mktemp("animals"))
 
 
 @pytest.fixture(scope="module")

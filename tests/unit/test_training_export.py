@@ -19,8 +19,11 @@ from tests.support.labelled import write_pictures
 pytest.importorskip("torch", reason="needs emotiond[train]")
 pytest.importorskip("onnxscript", reason="needs emotiond[train]")
 
+import safetensors.torch
+
 from emotiontrain import train as module
 from emotiontrain.calibrate import CalibrationError
+from emotiontrain.checkpoint import read_state, write_tensors
 from emotiontrain.evaluation.figures import classify, figures
 from emotiontrain.export import export, notice, train_command
 from emotiontrain.train import RunError
@@ -148,9 +151,10 @@ def test_a_run_still_under_way_gives_its_best_so_far_and_says_so(
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run/log.json").unlink()
-    state = json.loads((tmp_path / "run/checkpoint.json").read_text())
+    checkpoint, state = tmp_path / "run/checkpoint.safetensors", read_state(run)
+    assert state is not None
     state["settings"]["recipe"]["epochs"] = 9
-    (tmp_path / "run/checkpoint.json").write_text(json.dumps(state))
+    write_tensors(checkpoint, safetensors.torch.load_file(checkpoint), {"state": json.dumps(state)})
 
     assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--version", "1"]) == 0
 
@@ -167,7 +171,7 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_writt
     shutil.copytree(run, tmp_path / "damaged")
     (tmp_path / "damaged/best.safetensors").write_bytes(b"cut")
     for arguments, code, words in (
-        ([str(tmp_path / "empty")], 1, "holds no readable run (No such file or directory); give the folder of"),
+        ([str(tmp_path / "empty")], 1, "holds no epoch of a run; give the folder of"),
         ([str(tmp_path / "damaged")], 1, "not a run that can be read"),
         ([str(run), "--data", str(tmp_path / "nowhere")], 66, "no such folder or file"),
         ([str(run), "--data", str(pictures), "--calibrate-on", "votes"], 1, "give their CSV with --votes"),

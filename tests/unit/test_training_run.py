@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emotionnet.preprocess import resize
 from emotionnet.weights import LABELS
 from emotiontrain import cli
 from emotiontrain.data import Dataset, Split
@@ -20,7 +22,7 @@ torch = pytest.importorskip("torch", reason="needs emotiond[train]")
 from safetensors.torch import load_file  # noqa: E402
 
 from emotiontrain import train as module  # noqa: E402
-from emotiontrain.augment import augmentation, resample  # noqa: E402
+from emotiontrain.augment import augmentation  # noqa: E402
 from emotiontrain.checkpoint import lock  # noqa: E402
 from emotiontrain.optim import (  # noqa: E402
     SharpnessAware,
@@ -257,7 +259,7 @@ except OSError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)      # twenty seconds on two quiet cores
+@pytest.mark.timeout(300)
 def test_processes_under_torchrun_stay_the_same_network(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(f"""
@@ -294,16 +296,22 @@ module.train_one_epoch = checked
 done = module.train(data, Path({str(tmp_path / "run")!r}), TINY.with_options({{"batch": 14, "patience": 5}}), MACHINE)
 assert bool(done) == (os.environ["RANK"] == "0")
 """)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-         "--master-port", "0", "--standalone", str(program)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=280)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+               "--master-port", "0", "--standalone", str(program)]
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+    ) as launcher:
+        try:
+            out, err = launcher.communicate(timeout=250)
+        finally:
+            if launcher.poll() is None:      # it hangs, and so do its children
+                os.killpg(launcher.pid, signal.SIGKILL)
 
-    assert done.returncode == 0, done.stderr
+    assert launcher.returncode == 0, err
     log = log_of(tmp_path / "run")
     assert (log["processes"], len(log["epochs"])) == (2, 2)
-    assert done.stdout.count("epoch 1:") == 1      # one of them speaks
+    assert out.count("epoch 1:") == 1      # one of them speaks
 
 
 def test_a_network_begins_shallow() -> None:
@@ -466,16 +474,21 @@ def test_mixing_keeps_pictures_and_targets_together() -> None:
     assert mix(pictures, torch.eye(4), 0)[0] is pictures
 
 
+def enlarged(pictures: Any, side: int) -> Any:
+    """Returns (B, 1, side, side), 0..1, scaled as the daemon does."""
+    return torch.from_numpy(np.stack([resize(picture, side) for picture in pictures.numpy()]))[:, None] / 255
+
+
 def test_without_strength_augmentation_only_mirrors() -> None:
     random = np.random.default_rng(1)
     pictures = torch.from_numpy(random.integers(0, 256, (32, 48, 48), dtype=np.uint8))
-    plain = resample(pictures, 64)
+    plain = enlarged(pictures, 64)
 
     torch.manual_seed(1)
     out = augmentation(STILL, 64)(pictures)
 
-    same = [torch.allclose(a, b, atol=2e-3) for a, b in zip(out, plain, strict=True)]
-    mirrored = [torch.allclose(a, b.flip(2), atol=2e-3) for a, b in zip(out, plain, strict=True)]
+    same = [torch.allclose(a, b, atol=4e-3) for a, b in zip(out, plain, strict=True)]
+    mirrored = [torch.allclose(a, b.flip(2), atol=4e-3) for a, b in zip(out, plain, strict=True)]
     assert all(a != b for a, b in zip(same, mirrored, strict=True))
     assert 8 <= sum(mirrored) <= 24
 
@@ -493,7 +506,7 @@ def test_each_augmentation_changes_the_pictures_it_draws_and_no_other(name: str)
     assert out.shape == plain.shape
     assert bool(((out >= 0) & (out <= 1)).all())
     either = [min(float((a - b).abs().max()), float((a.flip(2) - b).abs().max()))
-              for a, b in zip(out, resample(pictures, 48), strict=True)]
+              for a, b in zip(out, enlarged(pictures, 48), strict=True)]
     changed = sum(value > 0.02 for value in either)
     assert changed >= (40 if name in ("noise", "erase") else 64)
 
@@ -502,7 +515,6 @@ def test_pictures_larger_than_the_input_are_averaged_down() -> None:
     stripes = torch.zeros(1, 192, 192, dtype=torch.uint8)
     stripes[:, ::2] = 255
 
-    assert resample(stripes, 32).std() < 0.01
     assert augmentation(STILL, 32)(stripes).std() < 0.01
 
 

@@ -31,28 +31,26 @@ def augmentation(strength: Augmentation, side: int) -> v2.Compose:
     ])
 
 
-def resample(pictures: Tensor, side: int) -> Tensor:
-    """Scales (B, H, W) uint8 to (B, 1, side, side) float 0..1, as the daemon does: by area down, bilinear up."""
-    grey = pictures[:, None].float()
-    if grey.shape[-1] > side:
-        scaled = functional.interpolate(grey, (side, side), mode="area")
-    else:
-        scaled = functional.interpolate(grey, (side, side), mode="bilinear", align_corners=False)
-    return scaled / 255
-
-
-class LowResolution(v2.Transform):
-    """Scales some of (B, H, W) uint8 down to a few pixels and back."""
-
-    SIDES = (16, 20, 24, 28, 32, 40)
+class Sometimes(v2.Transform):
+    """Changes each picture of a batch with the same probability."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
+    def choose(self, batch: Tensor) -> Tensor:
+        """Draws which pictures are changed, (B,)."""
+        return torch.rand(len(batch)) < self.probability
+
+
+class LowResolution(Sometimes):
+    """Scales some of (B, H, W) uint8 down to a few pixels and back."""
+
+    SIDES = (16, 20, 24, 28, 32, 40)
+
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch with some pictures coarser; each drawn side is one call of the scaler."""
-        chosen = torch.rand(len(inpt)) < self.probability
+        chosen = self.choose(inpt)
         size = torch.randint(len(self.SIDES), (len(inpt),))
         out = inpt.clone()
         for index, side in enumerate(self.SIDES):
@@ -64,16 +62,12 @@ class LowResolution(v2.Transform):
         return out
 
 
-class Jpeg(v2.Transform):
+class Jpeg(Sometimes):
     """Compresses some of (B, H, W) uint8."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch with some pictures compressed and decoded."""
-        chosen, quality = torch.rand(len(inpt)) < self.probability, torch.randint(15, 71, (len(inpt),))
+        chosen, quality = self.choose(inpt), torch.randint(15, 71, (len(inpt),))
         out = inpt.clone()
         for index in np.flatnonzero(chosen.numpy()):
             _, data = cv2.imencode(".jpg", inpt[index].numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality[index])])
@@ -89,18 +83,14 @@ class ToFloat(v2.Transform):
         return inpt[:, None].float() / 255
 
 
-class Blur(v2.Transform):
+class Blur(Sometimes):
     """Blurs some of (B, 1, H, W) with Gaussians of .4 to 1.5 pixels."""
 
     RADIUS = 4
 
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch with some pictures blurred: one separable kernel a picture, as a grouped convolution."""
-        chosen, sigma = torch.rand(len(inpt)) < self.probability, 0.4 + 1.1 * torch.rand(len(inpt))
+        chosen, sigma = self.choose(inpt), 0.4 + 1.1 * torch.rand(len(inpt))
         if not chosen.any():
             return inpt
         sigma = sigma[chosen, None]
@@ -155,16 +145,12 @@ class Light(v2.Transform):
         return ((inpt - middle) * contrast + middle + brightness).clamp(0, 1)
 
 
-class Noise(v2.Transform):
+class Noise(Sometimes):
     """Adds Gaussian noise to some of (B, 1, H, W)."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch with some pictures noisy, within 0..1."""
-        chosen, strength = torch.rand(len(inpt)) < self.probability, 0.06 * torch.rand(len(inpt))
+        chosen, strength = self.choose(inpt), 0.06 * torch.rand(len(inpt))
         if not chosen.any():
             return inpt
         out = inpt.clone()
@@ -173,12 +159,8 @@ class Noise(v2.Transform):
         return out
 
 
-class Erase(v2.Transform):
+class Erase(Sometimes):
     """Covers a rectangle of some of (B, 1, H, W) with the picture's mean (arXiv:1708.04896)."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch with some pictures partly covered."""
@@ -187,7 +169,7 @@ class Erase(v2.Transform):
         along = torch.arange(side) + 0.5
         rows = (along[None] - centre[:, :1]).abs() < half[:, :1]                  # (B, side)
         columns = (along[None] - centre[:, 1:]).abs() < half[:, 1:]
-        chosen = torch.rand(count, 1, 1) < self.probability
+        chosen = self.choose(inpt).view(-1, 1, 1)
         mask = (rows[:, :, None] & columns[:, None, :] & chosen)[:, None]
         return torch.where(mask, inpt.mean(dim=(1, 2, 3), keepdim=True), inpt)
 

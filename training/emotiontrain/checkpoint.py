@@ -19,6 +19,8 @@ from emotiontrain.distributed import Processes
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 BEST, LOCK = "best.safetensors", ".lock"
 
+_MEND = "make room or choose another folder, and the same command goes on from the last whole epoch"
+
 
 @contextmanager
 def lock(folder: Path, processes: Processes) -> Generator[None, None, None]:
@@ -62,44 +64,35 @@ def save_checkpoint(
     write_json(folder / STATE, state)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any] | None:
-    """Restores what `save_checkpoint` wrote and returns its `state`, or None where there is no checkpoint.
+def restore(folder: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Gives model, average and optimizer the tensors that `save_checkpoint` wrote of a run with the same settings.
 
     Raises:
         OSError: the checkpoint cannot be read.
     """
-    path = folder / TENSORS
-    if not path.exists():
-        return None
-    state = read_state(folder)
-    tensors = safetensors.torch.load_file(path)
+    tensors = safetensors.torch.load_file(folder / TENSORS)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    # before anything is loaded: another recipe's tensors need not fit
+    model.load_state_dict(under("model."))
+    average.load_state_dict(under("average."))
     values: dict[int, dict[str, Tensor]] = {}
     for key, tensor in under("optimizer.").items():
         index, name = key.split(".", 1)
         values.setdefault(int(index), {})[name] = tensor
-    try:
-        model.load_state_dict(under("model."))
-        average.load_state_dict(under("average."))
-    except RuntimeError:
-        return state  # of another network: the caller compares the settings and says so
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """Returns the `state` of the checkpoint in `folder`.
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """Returns the `state` of the checkpoint in `folder`, None where there is none.
 
     Raises:
-        OSError: there is none, or it cannot be read.
+        OSError: it cannot be read.
     """
     path = folder / TENSORS
+    if not path.exists():
+        return None
     try:
         opened: Any = safetensors.safe_open(path, framework="pt")
         with opened as file:
@@ -115,7 +108,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         OSError: the file cannot be written.
     """
-    _write_whole(path, safetensors.torch.save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata))
+    write_whole({path: safetensors.torch.save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata)}, _MEND)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -124,9 +117,4 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    _write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    write_whole({path: content}, "make room or choose another folder, and the same command goes on from the last whole "
-                "epoch")
+    write_whole({path: (json.dumps(content, indent=2) + "\n").encode()}, _MEND)

@@ -15,11 +15,11 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.progress import Progress
 
+from emotionnet.files import write_whole
 from emotionnet.preprocess import FACE_MARGIN, FACE_SHIFT_Y, MARGINS, SHIFTS, InputSpec
 from emotionnet.weights import WeightsError, is_word, load_info, write_info
 from emotiontrain.data import DataError, load_data
 from emotiontrain.data.report import describe
-from emotiontrain.files import write_whole
 from emotiontrain.recipe import PRESETS, RecipeError
 
 DONE, FAILURE, USAGE, NO_INPUT = 0, 1, 2, 66
@@ -72,7 +72,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if bool(recipe.distill) != bool(arguments.teacher):
         raise RecipeError("--teacher and --distill belong together; give both, or neither")
     module = _import_torch_part("emotiontrain.train")
-    module.find_device(arguments.device)  # before the pictures are read, which takes a while
+    # Before the pictures are read, which takes a while.
+    _import_torch_part("emotionnet.torch_classifier").find_device(arguments.device)
     data = load_data(arguments.data, arguments.votes)
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several of these
         for note in data.notes:
@@ -134,7 +135,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.report:
         print(f"page: {report.write_page(arguments.report, document)}")
     if arguments.json:
-        write_whole(arguments.json, (json.dumps(document, indent=2) + "\n").encode())
+        write_whole({arguments.json: (json.dumps(document, indent=2) + "\n").encode()})
     if arguments.store:
         metrics = info.metrics | {arguments.split: document["figures"]}
         print(f"stored in {write_info(replace(info, metrics=metrics))}")

@@ -10,7 +10,7 @@ import torch
 from emotionnet.export import round_kernels, save_weights
 from emotionnet.weights import LABELS, LEAST_PICTURES, Calibration, WeightsInfo
 from emotiontrain.calibrate import CalibrationError, Truth, calibrate
-from emotiontrain.checkpoint import STATE
+from emotiontrain.checkpoint import read_state
 from emotiontrain.data import Dataset
 from emotiontrain.data.sources import KAGGLE_SET
 from emotiontrain.provenance import describe_data, digest_data, versions
@@ -152,14 +152,14 @@ def _values(recipe: Recipe) -> dict[str, Any]:
 def _read_log(run: Path) -> dict[str, Any]:
     """Returns the log of a run, or what its checkpoint knows where the run is not at its end."""
     try:
-        state = json.loads((run / STATE).read_text(encoding="utf-8"))
+        state = read_state(run) or {"log": []}
+        if not state["log"]:
+            raise RunError(f"{run}: holds no epoch of a run; give the folder of `emotiontrain train`")
         log: dict[str, Any] = {**state["settings"], "epochs": state["log"]}
         if (run / LOG).is_file():
             ended = json.loads((run / LOG).read_text(encoding="utf-8"))
             log |= ended if len(ended["epochs"]) == len(log["epochs"]) else {}
-        if not log["epochs"]:
-            raise KeyError("no epoch was finished")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RunError(f"{run}: holds no readable run ({reason}); give the folder of `emotiontrain train`") from error
     return log

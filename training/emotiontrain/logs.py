@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from emotiontrain.files import write_whole
+from emotionnet.files import write_whole
 
 Event: Any = vars(event_pb2)["Event"]        # protobuf makes its classes as it is imported, unseen by type checkers
 Summary: Any = vars(summary_pb2)["Summary"]
@@ -39,8 +39,7 @@ def write_logs(folder: Path, log: Sequence[dict[str, Any]]) -> None:
     """
     if not log:
         return
-    write_whole(folder / CSV, _table(log))
-    write_whole(folder / CURVES, _draw(log))
+    write_whole({folder / CSV: _table(log), folder / CURVES: _draw(log)})
     _write_events(folder / EVENTS, log)
 
 
@@ -103,7 +102,7 @@ def _write_events(path: Path, log: Sequence[dict[str, Any]]) -> None:
         start = _start_of(present) or time.time() - sum(entry.get("seconds", 0) for entry in log)
         content = _events(log, start)
         if not content.startswith(present):
-            write_whole(path, content)
+            write_whole({path: content})
             return
         with path.open("ab") as file:      # also where the last epoch was written in part
             file.write(content[len(present):])

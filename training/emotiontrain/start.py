@@ -55,7 +55,7 @@ def load_trained(path: Path) -> Trained:
         network = load_network(info)
         return Trained(f"{info.model_id}@{digest_tensors(network.state_dict())}", network, info.labels, info.input)
     try:
-        settings = read_state(path)["settings"]
+        settings = (read_state(path) or {})["settings"]
         recipe, labels = Recipe.from_json(settings["recipe"]), tuple(settings["labels"])
         network = EmotionNet(3, len(labels), recipe.width)
         network.load_state_dict(safetensors.torch.load_file(path / BEST))

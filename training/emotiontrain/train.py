@@ -23,9 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from emotionnet.network import EmotionNet
 from emotionnet.preprocess import InputSpec, resize
-from emotionnet.torch_classifier import find_device as find_device
 from emotiontrain.augment import augmentation
-from emotiontrain.checkpoint import BEST, load_checkpoint, lock, save_checkpoint, write_json, write_tensors
+from emotiontrain.checkpoint import BEST, lock, read_state, restore, save_checkpoint, write_json, write_tensors
 from emotiontrain.data import Dataset, Split
 from emotiontrain.data.votes import majority
 from emotiontrain.distributed import Processes, join
@@ -118,11 +117,12 @@ def train(
         settings = {
             "recipe": recipe.to_json(), "labels": list(data.labels), "data": describe_data(data),
             "start": training.start, "teachers": [t.name for t in training.teachers], "processes": processes.count}
-        state = load_checkpoint(folder, training.model, training.average, training.optimizer)
+        state = read_state(folder)
         if state is not None:
             if state["settings"] != settings:
                 raise RunError(f"{folder}: holds a run with {difference(state['settings'], settings)}; "
                                "give another folder, or what it was begun with")
+            restore(folder, training.model, training.average, training.optimizer)
             training.log = state["log"]
             training.scaler.load_state_dict(state["scaler"])
         targets = make_targets(data.train, len(data.labels), recipe)

@@ -1,5 +1,6 @@
 """A sheet of training pictures: some of each class, as they are and as training varies them."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from emotiontrain.augment import augmentation, resample
+from emotionnet.files import write_whole
+from emotionnet.preprocess import resize
+from emotiontrain.augment import augmentation
 from emotiontrain.data import Dataset
-from emotiontrain.files import write_whole
 from emotiontrain.recipe import Recipe
 
 COLUMNS = 8
@@ -40,11 +42,12 @@ def draw_sheet(data: Dataset, path: Path, recipe: Recipe | None = None) -> None:
     recipe = recipe or Recipe()
     labels = data.labels[:MOST_CLASSES]
     chosen = [_choose(np.flatnonzero(data.train.labels == index)) for index in range(len(labels))]
-    real = [resample(torch.from_numpy(data.train.pictures[rows]), recipe.input.side) for rows in chosen]
+    side = recipe.input.side
+    real = [[resize(picture, side) / 255 for picture in data.train.pictures[rows]] for rows in chosen]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        transform = augmentation(recipe.augmentation, recipe.input.side)
-        varied = [transform(torch.from_numpy(data.train.pictures[rows])) for rows in chosen]
+        transform = augmentation(recipe.augmentation, side)
+        varied = [list(transform(torch.from_numpy(data.train.pictures[rows]))[:, 0].numpy()) for rows in chosen]
 
     counts = data.counts(data.train)
     width, height = 2 * COLUMNS * _INCHES + 1.9, len(labels) * _INCHES + 0.75
@@ -54,16 +57,15 @@ def draw_sheet(data: Dataset, path: Path, recipe: Recipe | None = None) -> None:
     half = COLUMNS * _INCHES / width
     left = figure.add_axes((1.4 / width, bottom, half, top - bottom))
     right = figure.add_axes((1 - half - 0.1 / width, bottom, half, top - bottom))
-    _show(left, real, "as they are")
-    _show(right, varied, "the same, as training varies them")
-    side = recipe.input.side + _GAP
-    left.set_yticks([row * side + side / 2 for row in range(len(labels))],
+    _show(left, real, side, "as they are")
+    _show(right, varied, side, "the same, as training varies them")
+    left.set_yticks([(row + 0.5) * (side + _GAP) for row in range(len(labels))],
                     [f"{_short(label)}\n{counts[label]:,}" for label in labels])
     figure.suptitle(f"{len(data.train):,} training pictures", x=0.1 / width, y=1 - 0.15 / height, ha="left", va="top",
                     fontsize=9)
     content = BytesIO()
     figure.savefig(content, format="png")
-    write_whole(path, content.getvalue())
+    write_whole({path: content.getvalue()})
 
 
 def _choose(rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -71,20 +73,21 @@ def _choose(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     return rows[np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).round().astype(int)]
 
 
-def _show(axes: Axes, rows: list[torch.Tensor], title: str) -> None:
+def _show(axes: Axes, rows: Sequence[Sequence[NDArray[np.floating]]], side: int, title: str) -> None:
     """Lays the pictures out in one white array, which is much faster than a plot for each.
 
     Args:
         axes: to draw into.
-        rows: a class each: (n, 1, side, side), 0..1.
+        rows: a class each, of pictures (side, side), 0..1.
+        side: of a picture, pixels.
         title: above the pictures.
     """
-    side = rows[0].shape[-1] + _GAP
-    sheet = np.ones((len(rows) * side, COLUMNS * side), np.float32)
+    step = side + _GAP
+    sheet = np.ones((len(rows) * step, COLUMNS * step), np.float32)
     for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures.numpy()):
-            y, x = row * side + _GAP // 2, column * side + _GAP // 2
-            sheet[y:y + side - _GAP, x:x + side - _GAP] = picture[0]
+        for column, picture in enumerate(pictures):
+            y, x = row * step + _GAP // 2, column * step + _GAP // 2
+            sheet[y:y + side, x:x + side] = picture
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, aspect="auto", extent=(0, sheet.shape[1], sheet.shape[0], 0),
                 interpolation="antialiased")
     axes.set_title(title, fontsize=9)

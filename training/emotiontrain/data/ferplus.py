@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emotionnet.files import write_whole
 from emotiontrain.data.layouts import FER2013_SIDE, Item, gather
 from emotiontrain.data.votes import VotesError
-from emotiontrain.files import write_whole
 
 NEAR = 6.0
 """Mean difference in grey levels up to which a picture is taken for a row's: what JPEG does to it stays below 3."""
@@ -53,7 +53,7 @@ def join_votes(source: str, pixels: Path, votes: Path, out: Path) -> tuple[int, 
     writer.writerows([item.path, *lines[row]] for item, row in zip(items, found, strict=True) if row is not None)
     if all(row is None for row in found):
         raise VotesError(f"{pixels}: no picture of {source} is in it; give the file that the set was made from")
-    write_whole(out, text.getvalue().encode())
+    write_whole({out: text.getvalue().encode()})
     return sum(row is not None for row in found), sum(row is None for row in found)
 
 

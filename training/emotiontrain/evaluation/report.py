@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotionnet.classifier import Classifier
+from emotionnet.files import write_whole
 from emotionnet.weights import WeightsInfo
 from emotiontrain.data import Dataset, Split
 from emotiontrain.data.votes import majority
@@ -22,7 +23,6 @@ from emotiontrain.evaluation.page import build_page
 from emotiontrain.evaluation.parallel import ParallelClassifier
 from emotiontrain.evaluation.robustness import BARS, CORRUPTIONS, Loss, judge, measure_robustness
 from emotiontrain.evaluation.speed import measure_speed, processor
-from emotiontrain.files import write_whole
 
 PAGE = "index.html"
 CURVE_POINTS = 200
@@ -100,7 +100,7 @@ def write_page(folder: Path, document: Document) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(folder / PAGE, build_page(document).encode())
+    write_whole({folder / PAGE: build_page(document).encode()})
     return folder / PAGE
 
 
