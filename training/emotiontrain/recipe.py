@@ -79,7 +79,8 @@ class Recipe:
         distill_temperature: softens both sides of that share.
         width: multiple of the network's channels; above 1 for teachers, which the daemon does not load.
         patience: epochs without a better validation after which the run ends; 0 runs them all.
-        precision: of the network's arithmetic; the two halves are mixed precision, for GPUs.
+        precision: of the networks' arithmetic; the two halves are mixed precision, for GPUs and, bfloat16, for CPUs
+            that have it.
         seed: of everything drawn.
         input: the picture that the network takes.
         augmentation: how training pictures vary.

@@ -220,10 +220,12 @@ def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
     """
     recipe, optimizer, scaler = training.recipe, training.optimizer, training.scaler
     batch = to_input(pictures, recipe.input)
-    taught = _teach(training.teachers, pictures, recipe.distill_temperature) if recipe.distill else None
+    precision = torch.autocast(training.device.type, getattr(torch, recipe.precision), recipe.precision != "float32")
+    with precision:
+        taught = _teach(training.teachers, pictures, recipe.distill_temperature) if recipe.distill else None
 
     def backward() -> Tensor:
-        with torch.autocast(training.device.type, getattr(torch, recipe.precision), recipe.precision != "float32"):
+        with precision:
             logits = training.forward(batch).float()
             loss = functional.cross_entropy(logits, target)
             if taught is not None:
@@ -253,7 +255,8 @@ def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
 @torch.no_grad()
 def _teach(teachers: Sequence[Teacher], pictures: Tensor, temperature: float) -> Tensor:
     """Returns the teachers' mean distribution (B, classes), softened, on (B, 1, side, side)."""
-    return torch.stack([(teacher.logits(pictures) / temperature).softmax(dim=1) for teacher in teachers]).mean(dim=0)
+    return torch.stack(
+        [(teacher.logits(pictures).float() / temperature).softmax(dim=1) for teacher in teachers]).mean(dim=0)
 
 
 @torch.inference_mode()
