@@ -9,9 +9,10 @@ data=${1:?usage: $0 DATA [RUNS]}
 runs=${2:-runs}
 . "$(dirname "$0")/common.sh"
 
-train "$data" "$runs/ladder-64"
-train "$data" "$runs/ladder" --side 96 --epochs 120 --learning-rate 1e-3 \
-  --start "$runs/ladder-64" --teacher "$runs/ladder-64" --distill 0.5
+train "$data" "$runs/ladder-64" --patience 11
+train "$data" "$runs/ladder" $precision --side 96 --epochs 60 --learning-rate 1e-3 \
+  --start "$runs/ladder-64" --teacher "$runs/ladder-64" --distill 0.5 --mixup 0.4 --dropout 0.3 --weight-decay 0.1 \
+  --zoom 0.2 --shift 0.12 --rotate 15 --erase 0.4
 emotiontrain export "$runs/ladder" "$runs/ladder/weights" --name ladder --version 1.0.0 --data "$data"
 emotiontrain evaluate "$runs/ladder/weights" "$data" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.

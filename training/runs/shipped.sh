@@ -12,7 +12,7 @@ runs=${3:-runs}
 weights=$runs/shipped/weights
 
 "$(dirname "$0")/ladder.sh" "$data" "$runs"
-train "$data" "$runs/shipped" --side 96 --epochs 40 --learning-rate 5e-4 \
+train "$data" "$runs/shipped" $precision --side 96 --epochs 40 --learning-rate 5e-4 \
   --votes "$votes" --vote-weight 0.6 --mixup 0 --label-smoothing 0.02 --start "$runs/ladder"
 emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version 2.0.0 \
   --data "$data" --votes "$votes" --calibrate-on votes
