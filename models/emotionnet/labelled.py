@@ -18,7 +18,9 @@ FER2013_SIDE, OWN_SIDE = 48, 96
 """Pixels of FER2013's pictures, and those that a set with others is brought to: more than the network takes, so that
 augmentation can zoom."""
 
-_USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+FER2013_USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+"""How the names of FER2013's pictures begin, and the split that this stands for."""
+
 _FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 SPLIT_FOLDERS = frozenset(_FOLDERS)
 """Names of folders that hold a split, in lower case."""
@@ -27,7 +29,7 @@ SPLIT_FOLDERS = frozenset(_FOLDERS)
 def fer2013_split(parts: Sequence[str]) -> str | None:
     """Returns the split of a file of FER2013, `<label>/<usage>_*`, which its folder's name tells too; else None."""
     usage, mark, _ = parts[-1].partition("_")
-    return _USAGES.get(usage) if mark and len(parts) > 1 and parts[-2] in LABELS else None
+    return FER2013_USAGES.get(usage) if mark and len(parts) > 1 and parts[-2] in LABELS else None
 
 
 def own_place(parts: Sequence[str], below: int = 1) -> tuple[str, str] | None:

@@ -27,8 +27,14 @@ ONNX, SAFETENSORS = ".onnx", ".safetensors"
 TEMPERATURE = "temperature"
 """Key of an ONNX file's metadata: what its graph divides the logits by; missing where it does not."""
 
+LONGEST_LABEL = 64
+"""Characters."""
+
 LEAST_PICTURES = 100
 """Validation pictures that a calibration needs; fewer say too little."""
+
+Truth = Literal["labels", "votes"]
+"""What counts as true: the pictures' labels, or the clear majorities of taggers' votes."""
 
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
@@ -40,7 +46,7 @@ class WeightsError(ValueError):
 _WORD = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z"
 _Word = Annotated[str, msgspec.Meta(pattern=_WORD)]
 _File = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")]
-_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_LABEL, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -65,7 +71,7 @@ class Calibration:
     temperature: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
     abstain_below: _Share = 0.4
     split: _Word | None = None
-    truth: Literal["labels", "votes"] | None = None
+    truth: Truth | None = None
     pictures: Annotated[int, msgspec.Meta(ge=0)] = 0
     ece_before: _Share | None = None
     ece_after: _Share | None = None

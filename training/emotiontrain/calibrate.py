@@ -3,17 +3,13 @@
 Both are fitted on the validation split, against its labels or against the clear majority of the taggers' votes.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from emotionnet.weights import LEAST_PICTURES, Calibration
+from emotionnet.weights import LEAST_PICTURES, Calibration, Truth
 from emotiontrain.data import Split
 from emotiontrain.data.votes import majority
 from emotiontrain.evaluation.figures import reliability
-
-Truth = Literal["labels", "votes"]
 
 COLDEST, HOTTEST = 0.25, 4.0
 """Temperatures are looked for between these; a network that is worth using lies between 0.5 and 3."""

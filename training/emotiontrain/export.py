@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from emotionnet.export import round_kernels, save_weights
-from emotionnet.weights import LABELS, LEAST_PICTURES, Calibration, WeightsInfo
-from emotiontrain.calibrate import CalibrationError, Truth, calibrate
+from emotionnet.weights import LABELS, LEAST_PICTURES, Calibration, Truth, WeightsInfo
+from emotiontrain.calibrate import CalibrationError, calibrate
 from emotiontrain.checkpoint import read_state
 from emotiontrain.data import Dataset
 from emotiontrain.data.sources import KAGGLE_SET

@@ -8,7 +8,8 @@ fi
 device=${DEVICE:-cpu}
 compile=$(command -v c++ >/dev/null && echo --compile || true)   # a fifth faster where there is a compiler
 
-# Mixed precision where the hardware has it; elsewhere it would only be slower. A run goes on with the one it began with.
+# Mixed precision where the hardware has it; elsewhere it would only be slower. A run that was begun on a machine with it
+# does not go on where there is none.
 if [ "$device" != cpu ] || grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null; then
   precision='--precision bfloat16'
 else

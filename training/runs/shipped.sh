@@ -1,7 +1,7 @@
 #!/bin/sh
-# The shipped weights: the ladder's network, taught by FER+'s votes as well as by FER2013's labels. They are written to
-# RUNS/shipped/weights; the last line says how to put them in the place of those in the checkout. It goes on where it
-# was stopped: run it again.
+# What follows the shipped weights 1.0.0: the ladder's network, taught by FER+'s votes as well as by FER2013's labels.
+# They are written to RUNS/shipped/weights; the last line says how to put them in the place of those in the checkout. It
+# goes on where it was stopped: run it again. Its last stage has not been run whole: ../RESULTS.md says how far it came.
 # Usage: training/runs/shipped.sh DATA VOTES [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle";
 #        VOTES: what `emotiontrain votes` wrote            DEVICE and EMOTIONTRAIN: as in ladder.sh
 set -eu

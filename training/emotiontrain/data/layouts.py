@@ -16,19 +16,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from emotionnet.labelled import FER2013_SIDE, OWN_SIDE, SPLIT_FOLDERS, fer2013_split, own_place
+from emotionnet.labelled import FER2013_SIDE, FER2013_USAGES, OWN_SIDE, SPLIT_FOLDERS, fer2013_split, own_place
 from emotionnet.pictures import SUFFIXES, DecodeError, decode, square
-from emotionnet.weights import LABELS
+from emotionnet.weights import LABELS, LONGEST_LABEL
 from emotiontrain.data.sources import DataError, read_source
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1
 """Share of each class that is validation where a set has none."""
 
-LONGEST_NAME = 64
-"""Characters of a class's name, which a set of weights can hold."""
-
-_USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+_USAGES = {split: usage for usage, split in FER2013_USAGES.items()}
 _LAYOUTS = ("expected train/<class>/ with pictures and, where there are such splits, validation/<class>/ and "
             "test/<class>/; or FER2013's train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg")
 
@@ -122,9 +119,9 @@ def _own(source: str, pile: "_Pile", use: str) -> Gathered:
     if len(labels) < 2:
         raise DataError(f"{source}: has the class {', '.join(labels)} alone; give 2 at least, each a folder in train/")
     for label in labels:
-        if len(label) > LONGEST_NAME or not label.isprintable():
+        if len(label) > LONGEST_LABEL or not label.isprintable():
             raise DataError(f"{source}: a class's folder is named {label!a}; give it a name of at most "
-                            f"{LONGEST_NAME} printable characters")
+                            f"{LONGEST_LABEL} printable characters")
     given = [split for split in SPLITS if any(split == of for of, _ in pile.folders)]
     if use == "train" or "train" in given:
         given = list(dict.fromkeys(("train", *given)))
