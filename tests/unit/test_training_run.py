@@ -24,11 +24,13 @@ from safetensors.torch import load_file  # noqa: E402
 from emotiontrain import train as module  # noqa: E402
 from emotiontrain.augment import augmentation  # noqa: E402
 from emotiontrain.checkpoint import lock  # noqa: E402
+from emotiontrain.muon import MATRIX_SCALE, Muon, orthogonalize  # noqa: E402
 from emotiontrain.optim import (  # noqa: E402
     SharpnessAware,
     frozen_statistics,
     initialize,
     make_optimizer,
+    matrix_groups,
     moving_average,
     parameter_groups,
     set_learning_rate,
@@ -88,7 +90,8 @@ def log_of(folder: Path) -> dict[str, Any]:
     return log
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "learning_rate": 0.01, "sam": 0.05}])
+@pytest.mark.parametrize("options", [
+    {}, {"optimizer": "sgd", "learning_rate": 0.01, "sam": 0.05}, {"optimizer": "muon", "precision": "bfloat16"}])
 def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -165,6 +168,7 @@ def test_patience_ends_a_run_that_does_not_get_better(data: Dataset, tmp_path: P
 
 @pytest.mark.parametrize("options", [
     {"sam": 0.05}, {"optimizer": "sgd", "learning_rate": 0.01}, {"optimizer": "adam", "schedule": "step"},
+    {"optimizer": "muon"},
     {"precision": "bfloat16"}, {"precision": "float16"}, {"mixup": 0.0}, {"clip": 0.01}, {"dropout": 0.0},
     {"weight_decay": 0.9}, {"average_decay": 0.05}, {"label_smoothing": 0.5},
 ])
@@ -375,6 +379,58 @@ def test_only_kernels_and_matrices_decay() -> None:
     assert {p.ndim for p in rest["params"]} == {1}
     assert min(p.ndim for p in kernels["params"]) == 2
     assert sum(p.numel() for p in [*kernels["params"], *rest["params"]]) == parameter_count(network)
+
+
+def test_muon_turns_all_kernels_but_the_depthwise_ones_and_the_last_layer() -> None:
+    from emotionnet.network import EmotionNet, parameter_count
+
+    network = EmotionNet()
+    turned, others, rest = matrix_groups(network, 0.3)
+
+    assert [group["weight_decay"] for group in (turned, others, rest)] == [0.3, 0.3, 0]
+    assert [group.get("orthogonal", False) for group in (turned, others, rest)] == [True, False, False]
+    assert {tuple(p.shape) for p in others["params"]} == {(64, 1, 7, 7), (128, 1, 7, 7), (7, 1280)}
+    assert sum(p.numel() for group in (turned, others, rest) for p in group["params"]) == parameter_count(network)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 16, 16)])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_orthogonalizing_keeps_directions_and_evens_singular_values(shape: tuple[int, ...], size: float) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+    evened = orthogonalize(size * matrices)
+
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    found = torch.diagonal(left.mT @ evened @ right.mT, dim1=1, dim2=2)
+    assert values.max() / values.min() > 3
+    assert ((found > 0.6) & (found < 1.3)).all()
+    assert torch.allclose(left @ torch.diag_embed(found) @ right, evened, atol=1e-4)
+
+
+def test_a_step_of_muon_is_the_orthogonal_part_of_its_momentum() -> None:
+    kernel = torch.nn.Parameter(torch.randn(4, 2, 3, 3))
+    optimizer = Muon([{"params": [kernel], "orthogonal": True, "weight_decay": 0.5}], lr=0.1, momentum=0.9)
+    momentum = torch.zeros_like(kernel)
+    for _ in range(3):
+        before, kernel.grad = kernel.detach().clone(), torch.randn_like(kernel)
+        momentum = 0.9 * momentum + 0.1 * kernel.grad
+        turned = orthogonalize((0.1 * kernel.grad + 0.9 * momentum).view(1, 4, 18)).view_as(kernel)
+        optimizer.step()
+        expected = before * (1 - 0.1 * 0.5) - 0.1 * MATRIX_SCALE * 18 ** 0.5 * turned
+        assert torch.allclose(kernel, expected, atol=1e-5)
+
+
+def test_what_muon_does_not_turn_goes_as_by_adamw() -> None:
+    first = torch.nn.Parameter(torch.randn(5))
+    second = torch.nn.Parameter(first.detach().clone())
+    muon = Muon([{"params": [first], "weight_decay": 0.1}], lr=0.01)
+    adamw = torch.optim.AdamW([second], lr=0.01, weight_decay=0.1)
+    for _ in range(4):
+        first.grad = torch.randn(5)
+        second.grad = first.grad.clone()
+        muon.step()
+        adamw.step()
+    assert torch.allclose(first, second, atol=1e-7)
 
 
 def test_a_teacher_that_agrees_teaches_nothing_and_one_that_does_not_costs_its_divergence(

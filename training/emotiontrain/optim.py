@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emotionnet.network import residual_scales
+from emotiontrain.muon import Muon
 from emotiontrain.recipe import Recipe
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -30,6 +31,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Returns the recipe's optimizer over the model's parameters."""
     groups = parameter_groups(model, recipe.weight_decay)
     match recipe.optimizer:
+        case "muon":
+            precision = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+            return Muon(matrix_groups(model, recipe.weight_decay), recipe.learning_rate, precision=precision)
         case "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
         case "adamw":
@@ -43,6 +47,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     kernels = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def matrix_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """As `parameter_groups`, with what Muon can turn apart: no depthwise kernels, and not the last layer."""
+    turned = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1}
+    kernels, rest = parameter_groups(model, weight_decay)
+    matrices = [p for p in kernels["params"] if id(p) in turned]
+    others = [p for p in kernels["params"] if id(p) not in turned]
+    return [kernels | {"params": matrices, "orthogonal": True}, kernels | {"params": others}, rest]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> float:

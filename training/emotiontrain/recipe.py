@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from emotionnet.preprocess import InputSpec
 
-Optimizer = Literal["sgd", "adamw", "adam"]
+Optimizer = Literal["muon", "sgd", "adamw", "adam"]
 Schedule = Literal["cosine", "step"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -62,7 +62,7 @@ class Recipe:
     Attributes:
         epochs: passes over the training pictures.
         batch: pictures in a step, over all processes together.
-        optimizer: SGD with Nesterov momentum .9, AdamW or Adam.
+        optimizer: Muon (see `muon`), SGD with Nesterov momentum .9, AdamW or Adam.
         learning_rate: at the top of the schedule.
         schedule: `cosine` rises along a line over `warm_up` and falls along a cosine to a thousandth;
             `step` divides by ten after each third of the epochs.
