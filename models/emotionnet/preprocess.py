@@ -35,7 +35,7 @@ class InputSpec:
         ValueError: a value outside what the network or the crop can work with.
     """
 
-    side: int = 64
+    side: int = 96
     mean: float = 0.5077
     std: float = 0.2550
     margin: float = FACE_MARGIN

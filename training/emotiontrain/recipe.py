@@ -35,13 +35,13 @@ class Augmentation:
         noise: probability of Gaussian noise of up to .06 of the full range.
     """
 
-    rotate: float = 12.0
-    zoom: float = 0.12
-    shift: float = 0.08
+    rotate: float = 15.0
+    zoom: float = 0.2
+    shift: float = 0.12
     upside_down: float = 0.0
     contrast: float = 0.3
     brightness: float = 0.12
-    erase: float = 0.25
+    erase: float = 0.4
     low_resolution: float = 0.12
     blur: float = 0.08
     jpeg: float = 0.08
@@ -89,17 +89,17 @@ class Recipe:
         RecipeError: a value outside its range.
     """
 
-    epochs: int = 100
+    epochs: int = 60
     batch: int = 128
-    optimizer: Optimizer = "adamw"
-    learning_rate: float = 2e-3
+    optimizer: Optimizer = "muon"
+    learning_rate: float = 5e-3
     schedule: Schedule = "cosine"
     warm_up: float = 0.05
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     vote_weight: float = 0.0
     mixup: float = 0.2
-    dropout: float = 0.2
+    dropout: float = 0.3
     clip: float = 2.0
     average_decay: float = 0.999
     sam: float = 0.0

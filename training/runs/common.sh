@@ -19,4 +19,4 @@ fi
 emotiontrain() { "$tool" "$@"; }
 
 # `train` alone may have a launcher in front of it.
-train() { ${EMOTIONTRAIN:-emotiontrain} train "$@" --device "$device" $compile; }
+train() { ${EMOTIONTRAIN:-emotiontrain} train "$@" --device "$device" $precision $compile; }
