@@ -14,7 +14,7 @@ from emotionnet.pictures import DecodeError, PicturesError, decode, read_files, 
 from emotionnet.preprocess import Grey, resize
 from emotionnet.weights import LABELS
 
-FER2013_SIDE, OWN_SIDE = 48, 96
+FER2013_SIDE, OWN_SIDE = 48, 128
 """Pixels of FER2013's pictures, and those that a set with others is brought to: more than the network takes, so that
 augmentation can zoom."""
 

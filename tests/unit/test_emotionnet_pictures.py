@@ -96,13 +96,13 @@ def test_names_like_fer2013s_in_classes_of_ones_own_count_by_their_folders(tmp_p
 
 
 def test_small_test_pictures_are_scaled_as_their_larger_training_pictures_are(tmp_path: Path) -> None:
-    for split, side in (("train", 130), ("validation", 48), ("test", 48)):
+    for split, side in (("train", 200), ("validation", 48), ("test", 48)):
         write_pictures(tmp_path, split, LABELS, 3, side=side)
 
     crops, _ = read_test_pictures(tmp_path, LABELS, 64)
 
     test = load_data(str(tmp_path)).test
-    assert test.pictures.shape[1] == 96
+    assert test.pictures.shape[1] == 128
     assert sorted(map(bytes, crops)) == sorted(bytes(preprocess.resize(picture, 64)) for picture in test.pictures)
 
 

@@ -65,7 +65,7 @@ def test_a_set_of_own_classes_is_made_square_grey_and_a_tenth_of_each_class_held
     assert data.labels == ("cat", "owl")
     assert sizes(data) == (36, 4, 0)
     assert data.counts(data.validation) == {"cat": 2, "owl": 2}
-    assert [s.pictures.shape[1:] for s in (data.train, data.validation, data.test)] == [(96, 96)] * 3
+    assert [s.pictures.shape[1:] for s in (data.train, data.validation, data.test)] == [(128, 128)] * 3
     assert "4 training pictures, a tenth of each class, are held out" in " ".join(data.notes)
     again = load_data(str(animals))
     assert again.validation.names == data.validation.names
@@ -99,8 +99,8 @@ def test_a_users_own_validation_and_test_folders_are_used(validation: str, anima
 
 def test_the_middle_of_a_wide_picture_is_kept_and_scaled_by_area(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
-    wide = np.zeros((192, 400))
-    wide[:, 104:296] = np.kron(random.integers(0, 2, (96, 96)) * 200, np.ones((2, 2)))
+    wide = np.zeros((256, 400))
+    wide[:, 72:328] = np.kron(random.integers(0, 2, (128, 128)) * 200, np.ones((2, 2)))
     put(tmp_path / "train" / "a" / "wide.png", wide)
     for name in ("a/0", "b/0", "b/1"):
         put(tmp_path / "train" / f"{name}.png", noise(random))
@@ -109,7 +109,7 @@ def test_the_middle_of_a_wide_picture_is_kept_and_scaled_by_area(tmp_path: Path)
 
     every = dict(zip(data.train.names + data.validation.names,
                      np.concatenate([data.train.pictures, data.validation.pictures]), strict=True))
-    assert np.array_equal(every["wide.png"], wide[::2, 104:296:2])
+    assert np.array_equal(every["wide.png"], wide[::2, 72:328:2])
 
 
 def test_a_set_of_48_pixels_stays_as_it_is(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emotionnet.preprocess import resize
-from emotionnet.weights import LABELS
+from emotionnet.weights import LABELS, load_info
 from emotiontrain import cli
 from emotiontrain.data import Dataset, Split
 from emotiontrain.recipe import PRESETS, Recipe, RecipeError
@@ -30,8 +30,8 @@ from emotiontrain.optim import (  # noqa: E402
     frozen_statistics,
     initialize,
     make_optimizer,
-    matrix_groups,
     moving_average,
+    orthogonal_groups,
     parameter_groups,
     set_learning_rate,
 )
@@ -91,7 +91,8 @@ def log_of(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"optimizer": "sgd", "learning_rate": 0.01, "sam": 0.05}, {"optimizer": "adamw", "precision": "bfloat16"}])
+    {}, {"optimizer": "sgd", "learning_rate": 0.01, "sam": 0.05}, {"precision": "bfloat16", "sam": 0.05},
+    {"optimizer": "adamw"}])
 def test_a_run_goes_on_exactly_as_if_it_had_not_been_interrupted(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -192,7 +193,7 @@ def test_a_run_begins_with_another_runs_weights_and_may_be_taught_by_it(
     first, second = load_file(run / "best.safetensors"), load_file(tmp_path / "next" / "best.safetensors")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in kernels)
     log = log_of(tmp_path / "next")
-    assert [name.split("@")[0] for name in (log["start"], *log["teachers"])] == ["whole", "whole", "emotionnet-1.0.0"]
+    assert [name.split("@")[0] for name in (log["start"], *log["teachers"])] == ["whole", "whole", load_info().model_id]
     assert log["start"] == log["teachers"][0] == load_trained(run).name
     assert len(log["start"].split("@")[1]) == 12
 
@@ -381,16 +382,16 @@ def test_only_kernels_and_matrices_decay() -> None:
     assert sum(p.numel() for p in [*kernels["params"], *rest["params"]]) == parameter_count(network)
 
 
-def test_muon_turns_all_kernels_but_the_depthwise_ones_and_the_last_layer() -> None:
+def test_muon_makes_all_kernels_orthogonal_but_the_depthwise_ones_and_the_last_layer() -> None:
     from emotionnet.network import EmotionNet, parameter_count
 
     network = EmotionNet()
-    turned, others, rest = matrix_groups(network, 0.3)
+    orthogonal, others, rest = orthogonal_groups(network, 0.3)
 
-    assert [group["weight_decay"] for group in (turned, others, rest)] == [0.3, 0.3, 0]
-    assert [group.get("orthogonal", False) for group in (turned, others, rest)] == [True, False, False]
+    assert [group["weight_decay"] for group in (orthogonal, others, rest)] == [0.3, 0.3, 0]
+    assert [group.get("orthogonal", False) for group in (orthogonal, others, rest)] == [True, False, False]
     assert {tuple(p.shape) for p in others["params"]} == {(64, 1, 7, 7), (128, 1, 7, 7), (7, 1280)}
-    assert sum(p.numel() for group in (turned, others, rest) for p in group["params"]) == parameter_count(network)
+    assert sum(p.numel() for group in (orthogonal, others, rest) for p in group["params"]) == parameter_count(network)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 16, 16)])
@@ -407,20 +408,26 @@ def test_orthogonalizing_keeps_directions_and_evens_singular_values(shape: tuple
     assert torch.allclose(left @ torch.diag_embed(found) @ right, evened, atol=1e-4)
 
 
-def test_a_step_of_muon_is_the_orthogonal_part_of_its_momentum() -> None:
-    kernel = torch.nn.Parameter(torch.randn(4, 2, 3, 3))
-    optimizer = Muon([{"params": [kernel], "orthogonal": True, "weight_decay": 0.5}], lr=0.1, momentum=0.9)
-    momentum = torch.zeros_like(kernel)
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_step_of_muon_is_the_orthogonal_part_of_its_momentum(precision: Any, tolerance: float) -> None:
+    kernels = [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 2, 3, 3), (4, 2, 3, 3), (20, 2, 1, 1))]
+    kernels[1].data = kernels[1].data.to(memory_format=torch.channels_last)
+    optimizer = Muon([{"params": kernels, "orthogonal": True, "weight_decay": 0.5}], 0.1, 0.9, precision)
+    momenta = [torch.zeros_like(kernel) for kernel in kernels]
     for _ in range(3):
-        before, kernel.grad = kernel.detach().clone(), torch.randn_like(kernel)
-        momentum = 0.9 * momentum + 0.1 * kernel.grad
-        turned = orthogonalize((0.1 * kernel.grad + 0.9 * momentum).view(1, 4, 18)).view_as(kernel)
+        before = [kernel.detach().clone() for kernel in kernels]
+        for kernel in kernels:
+            kernel.grad = torch.randn_like(kernel)
         optimizer.step()
-        expected = before * (1 - 0.1 * 0.5) - 0.1 * MATRIX_SCALE * 18 ** 0.5 * turned
-        assert torch.allclose(kernel, expected, atol=1e-5)
+        for index, kernel in enumerate(kernels):
+            assert kernel.grad is not None
+            momenta[index] = 0.9 * momenta[index] + 0.1 * kernel.grad
+            nesterov = (0.1 * kernel.grad + 0.9 * momenta[index]).flatten(1)
+            step = orthogonalize(nesterov[None]).view_as(kernel) * MATRIX_SCALE * max(nesterov.shape) ** 0.5
+            assert torch.allclose(kernel, before[index] * (1 - 0.1 * 0.5) - 0.1 * step, atol=tolerance)
 
 
-def test_what_muon_does_not_turn_goes_as_by_adamw() -> None:
+def test_what_muon_does_not_make_orthogonal_goes_as_by_adamw() -> None:
     first = torch.nn.Parameter(torch.randn(5))
     second = torch.nn.Parameter(first.detach().clone())
     muon = Muon([{"params": [first], "weight_decay": 0.1}], lr=0.01)

@@ -33,7 +33,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     match recipe.optimizer:
         case "muon":
             precision = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
-            return Muon(matrix_groups(model, recipe.weight_decay), recipe.learning_rate, precision=precision)
+            return Muon(orthogonal_groups(model, recipe.weight_decay), recipe.learning_rate, precision=precision)
         case "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
         case "adamw":
@@ -49,13 +49,17 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def matrix_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """As `parameter_groups`, with what Muon can turn apart: no depthwise kernels, and not the last layer."""
-    turned = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1}
+def orthogonal_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """As `parameter_groups`, with the kernels that Muon makes orthogonal apart.
+
+    The rows of a depthwise kernel belong to channels that have nothing to do with one another, and last layers do
+    better with AdamW (as Muon's page says).
+    """
+    whole = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1}
     kernels, rest = parameter_groups(model, weight_decay)
-    matrices = [p for p in kernels["params"] if id(p) in turned]
-    others = [p for p in kernels["params"] if id(p) not in turned]
-    return [kernels | {"params": matrices, "orthogonal": True}, kernels | {"params": others}, rest]
+    orthogonal = [p for p in kernels["params"] if id(p) in whole]
+    others = [p for p in kernels["params"] if id(p) not in whole]
+    return [kernels | {"params": orthogonal, "orthogonal": True}, kernels | {"params": others}, rest]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> float:

@@ -62,7 +62,7 @@ class Recipe:
     Attributes:
         epochs: passes over the training pictures.
         batch: pictures in a step, over all processes together.
-        optimizer: Muon (see `muon`), SGD with Nesterov momentum .9, AdamW or Adam.
+        optimizer: Muon (arXiv:2502.16982; AdamW for what is no kernel), SGD with Nesterov momentum .9, AdamW or Adam.
         learning_rate: at the top of the schedule.
         schedule: `cosine` rises along a line over `warm_up` and falls along a cosine to a thousandth;
             `step` divides by ten after each third of the epochs.

@@ -6,12 +6,11 @@ if ! [ -x "$tool" ]; then
   exit 1
 fi
 device=${DEVICE:-cpu}
-compile=$(command -v c++ >/dev/null && echo --compile || true)   # a fifth faster where there is a compiler
 
-# Mixed precision where the hardware has it; elsewhere it would only be slower. A run that was begun on a machine with it
-# does not go on where there is none.
+# bfloat16 on GPUs and on CPUs that have it, where compiling brings something too; elsewhere both would only be slower. A
+# run that was begun with one precision does not go on with the other.
 if [ "$device" != cpu ] || grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null; then
-  precision='--precision bfloat16'
+  precision="--precision bfloat16$(command -v c++ >/dev/null && echo ' --compile' || true)"
 else
   precision='--precision float32'
 fi
@@ -19,4 +18,4 @@ fi
 emotiontrain() { "$tool" "$@"; }
 
 # `train` alone may have a launcher in front of it.
-train() { ${EMOTIONTRAIN:-emotiontrain} train "$@" --device "$device" $precision $compile; }
+train() { ${EMOTIONTRAIN:-emotiontrain} train "$@" --device "$device" $precision; }
