@@ -130,7 +130,7 @@ def test_on_real_answers_the_calibration_error_falls_and_pictures_not_fitted_on_
     chosen = np.random.default_rng(0).permutation(len(labels))[:1200]
     # softened or sharpened answers stand for a network that is too modest or too sure
     logits, labels = np.log(classifier.classify(crops[chosen])).astype(np.float64), labels[chosen]
-    for factor in (0.4, 2.5):
+    for factor in (0.15, 2.5):
         fitted, rest = slice(0, 600), slice(600, None)
 
         found = calibrate((factor * logits[fitted]).astype(np.float32), make_split(labels[fitted]), "labels")

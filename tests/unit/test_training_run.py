@@ -36,7 +36,7 @@ from emotiontrain.optim import (  # noqa: E402
     set_learning_rate,
 )
 from emotiontrain.recipe import Augmentation  # noqa: E402
-from emotiontrain.start import StartError, Teacher, load_trained  # noqa: E402
+from emotiontrain.start import StartError, Teacher, average, load_trained  # noqa: E402
 from emotiontrain.targets import make_targets, mix  # noqa: E402
 
 TINY = Recipe(epochs=2, batch=7).with_options({"side": 32})
@@ -196,6 +196,19 @@ def test_a_run_begins_with_another_runs_weights_and_may_be_taught_by_it(
     assert [name.split("@")[0] for name in (log["start"], *log["teachers"])] == ["whole", "whole", load_info().model_id]
     assert log["start"] == log["teachers"][0] == load_trained(run).name
     assert len(log["start"].split("@")[1]) == 12
+
+
+def test_an_average_lies_between_two_networks_that_are_alike(data: Dataset, run: Path, tmp_path: Path) -> None:
+    module.train(data, tmp_path / "next", TINY.with_options({"epochs": 1}), MACHINE, start=run)
+    one, other = load_file(run / "best.safetensors"), load_file(tmp_path / "next" / "best.safetensors")
+
+    mean = average(load_trained(run), load_trained(tmp_path / "next"), 0.25).network.state_dict()
+
+    assert tensors_differ(run / "best.safetensors", tmp_path / "next" / "best.safetensors")
+    assert all(torch.allclose(tensor, 0.75 * one[name] + 0.25 * other[name], atol=1e-6)
+               for name, tensor in mean.items() if tensor.is_floating_point())
+    with pytest.raises(StartError, match=r"has other labels, another input or another width than whole@"):
+        average(load_trained(run), load_trained(Path("builtin")), 0.25)
 
 
 def test_other_classes_get_a_last_layer_of_their_own(run: Path, tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def _export(arguments: argparse.Namespace) -> None:
     info = module.export(
         arguments.run_folder, arguments.folder, name=name, version=arguments.version,
         margin=arguments.margin, shift_y=arguments.shift_y, data=data,
-        on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"))
+        on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"),
+        other=arguments.average, share=arguments.share)
     if notice := module.notice(info):
         print(f"emotiontrain: {notice}", file=sys.stderr)
     sizes = ", ".join(f"{name} {(info.folder / name).stat().st_size / 1e6:.2f} MB" for name in info.sha256)
@@ -194,6 +195,9 @@ def build_parser() -> argparse.ArgumentParser:
                          help="a crop's side over its box's (%(default)s)")
     command.add_argument("--shift-y", type=_within(*SHIFTS), default=FACE_SHIFT_Y,
                          help="of a crop, in its sides (%(default)s)")
+    command.add_argument("--average", type=Path, metavar="WEIGHTS", help="write the mean of the run's weights and "
+                         "these, of a set or of a run; one began with the other")
+    command.add_argument("--share", type=_within(0, 1), default=0.5, help="of --average in that mean (%(default)s)")
     command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),

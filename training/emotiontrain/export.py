@@ -15,7 +15,7 @@ from emotiontrain.data import Dataset
 from emotiontrain.data.sources import KAGGLE_SET
 from emotiontrain.provenance import describe_data, digest_data, versions
 from emotiontrain.recipe import PRESETS, Recipe
-from emotiontrain.start import Trained, load_trained
+from emotiontrain.start import Trained, average, load_trained
 from emotiontrain.train import LOG, RunError, best_entry, predict
 
 FER2013_TEST = 3589
@@ -24,7 +24,7 @@ FER2013_TEST = 3589
 
 def export(
     run: Path, folder: Path, *, name: str, version: str, margin: float, shift_y: float, data: Dataset | None = None,
-    on: Truth = "labels",
+    on: Truth = "labels", other: Path | None = None, share: float = 0.5,
 ) -> WeightsInfo:
     """Writes the best weights of a run as a set of weights.
 
@@ -37,10 +37,12 @@ def export(
         shift_y: of the daemon's crops, as in `InputSpec`.
         data: what the run was trained on; its validation split calibrates. Without it nothing is calibrated.
         on: what the calibration counts as true.
+        other: a run or set of weights whose weights are averaged with the run's.
+        share: what `other` makes of that mean, 0..1.
 
     Raises:
         RunError: `run` holds no run, or `data` is not what it was trained on.
-        StartError: a file of the run cannot be read.
+        StartError: a file of the run cannot be read, or `other` is not like it.
         CalibrationError: votes are asked for and `data` has none.
         WeightsError: the run diverged, its network is wider than what is exported, or no set may have that name or
             version.
@@ -53,6 +55,11 @@ def export(
         if on == "votes" and data.validation.votes is None:
             raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
         _check_data(run, trained, data, log.get("data", {}))
+    averaged = None
+    if other is not None:
+        with_other = load_trained(other)
+        trained, averaged = average(trained, with_other, share), {"with": with_other.name, "share": share}
+    averaging = f" --average OTHER --share {share}" if averaged else ""
     calibration = Calibration() if data is None else calibrate_trained(trained, data, on)
     voted = data is not None and data.validation.votes is not None
     calibrating = "" if data is None else f" --data DATA{' --votes VOTES' if voted else ''} --calibrate-on {on}"
@@ -63,13 +70,14 @@ def export(
         "recipe": recipe.to_json(),
         "start": log.get("start"),
         "teachers": log.get("teachers", []),
+        "averaged": averaged,
         "epochs_run": len(log["epochs"]),
         "finished": log.get("finished", len(log["epochs"]) >= recipe.epochs),
         "best_epoch": best_entry(log["epochs"]),
         "commands": [
             train_command(recipe, log.get("start"), log.get("teachers", [])),
             f"emotiontrain export RUN WEIGHTS --name {name} --version {version} --margin {margin} --shift-y {shift_y}"
-            + calibrating,
+            + averaging + calibrating,
         ],
         "versions": log.get("versions") or versions(),
     }

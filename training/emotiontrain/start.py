@@ -1,7 +1,7 @@
 """What a run can build on: the weights of another run, or a set of weights, to begin with or to be taught by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -65,6 +65,28 @@ def load_trained(path: Path) -> Trained:
                          "or give a set of weights") from error
     name = f"{path.resolve().name}@{digest_tensors(network.state_dict())}"
     return Trained(name, network.eval(), labels, recipe.input)
+
+
+def average(trained: Trained, other: Trained, share: float) -> Trained:
+    """Returns the mean of two networks' tensors (arXiv:2203.05482), which works where one began with the other.
+
+    Args:
+        trained: gives the name.
+        other: of the same labels, input and width.
+        share: what `other` makes of the mean, 0..1.
+
+    Raises:
+        StartError: the two are not alike.
+    """
+    if (other.labels, other.network.width) != (trained.labels, trained.network.width) or (
+            replace(other.spec, margin=trained.spec.margin, shift_y=trained.spec.shift_y) != trained.spec):
+        raise StartError(f"{other.name}: has other labels, another input or another width than {trained.name}; "
+                         "average networks that are alike")
+    first, second = trained.network.state_dict(), other.network.state_dict()
+    trained.network.load_state_dict({
+        name: tensor.lerp(second[name], share) if tensor.is_floating_point() else tensor
+        for name, tensor in first.items()})
+    return trained
 
 
 def start_from(model: EmotionNet, path: Path, labels: Sequence[str]) -> str:

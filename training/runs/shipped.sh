@@ -13,8 +13,8 @@ weights=$runs/shipped/weights
 
 "$(dirname "$0")/ladder.sh" "$data" "$runs"
 train "$data" "$runs/shipped" --votes "$votes" --vote-weight 0.7 --start "$runs/ladder" --teacher "$runs/ladder" \
-  --distill 0.3 --epochs 12 --learning-rate 3e-3 --label-smoothing 0.05
-emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version 2.0.0 \
+  --distill 0.3 --epochs 10 --learning-rate 3e-3 --label-smoothing 0.05
+emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version 2.0.0 --average "$runs/ladder" --share 0.25 \
   --data "$data" --votes "$votes" --calibrate-on votes
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.
