@@ -89,6 +89,8 @@ def _export(arguments: argparse.Namespace) -> None:
     module = _import_torch_part("emotiontrain.export")
     if (arguments.votes or arguments.calibrate_on) and not arguments.data:
         raise RecipeError("--votes and --calibrate-on calibrate on validation pictures; give them with --data")
+    if arguments.share is not None and arguments.average is None:
+        raise RecipeError("--share is that of --average; give the weights with it")
     name = arguments.name or arguments.run_folder.resolve().name
     if not is_word(name) or (not arguments.name and name == load_info().name):
         raise RecipeError(f"the run's folder is called {name!r}, which is no name for a set of one's own; give --name")
@@ -97,7 +99,7 @@ def _export(arguments: argparse.Namespace) -> None:
         arguments.run_folder, arguments.folder, name=name, version=arguments.version,
         margin=arguments.margin, shift_y=arguments.shift_y, data=data,
         on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"),
-        other=arguments.average, share=arguments.share)
+        other=arguments.average, share=0.5 if arguments.share is None else arguments.share)
     if notice := module.notice(info):
         print(f"emotiontrain: {notice}", file=sys.stderr)
     sizes = ", ".join(f"{name} {(info.folder / name).stat().st_size / 1e6:.2f} MB" for name in info.sha256)
@@ -197,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
                          help="of a crop, in its sides (%(default)s)")
     command.add_argument("--average", type=Path, metavar="WEIGHTS", help="write the mean of the run's weights and "
                          "these, of a set or of a run; one began with the other")
-    command.add_argument("--share", type=_within(0, 1), default=0.5, help="of --average in that mean (%(default)s)")
+    command.add_argument("--share", type=_within(0, 1), help="of --average in that mean (0.5)")
     command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),
