@@ -289,7 +289,8 @@ def test_several_threads_classify_as_one_does(sample: Sample, classifier: Classi
     together = evaluate.classify(several, sample.split.pictures)
 
     np.testing.assert_allclose(together, evaluate.classify(classifier, sample.split.pictures), atol=1e-5)
-    assert len(several.classify(np.zeros((0, 64, 64), np.uint8))) == 0
+    side = classifier.info.input.side
+    assert len(several.classify(np.zeros((0, side, side), np.uint8))) == 0
 
 
 @pytest.mark.parametrize("scene", [Scene(96), Scene(192, 1280, 720)], ids=lambda scene: scene.name)
@@ -387,7 +388,9 @@ def test_the_page_holds_the_figures_and_needs_nothing_else(reported: Path) -> No
     assert page.count("<svg") == 5
     assert "Only 28 pictures: each figure is uncertain" in page
     assert 'class="bar faint"' in page
-    assert "none; temperature 1, abstain below" in page
+    fitted = load_info().calibration
+    assert (f"temperature {fitted.temperature:g}, abstain below {fitted.abstain_below:g}, fitted on {fitted.pictures:,} "
+            "pictures of validation") in page
     assert not re.search(r"\bnan\b|\bNone\b", page)
 
 

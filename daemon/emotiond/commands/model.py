@@ -51,7 +51,7 @@ def _info(info: WeightsInfo) -> int:
     for title, values in (("metrics", info.metrics), ("provenance", info.provenance)):
         print(f"{title:12} {'' if values else 'none'}".rstrip())
         if values:
-            text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110)
+            text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=64)
             print(textwrap.indent(text, " " * 4), end="")
     return 0
 
