@@ -20,6 +20,7 @@ from emotiond.config_values import (
     Rectangle,
     RedisUrl,
     Size,
+    SpoolPath,
     StreamName,
     StreamSource,
 )
@@ -114,10 +115,22 @@ class ClassifierConfig(_Section):
 
 
 class SpoolConfig(_Section):
-    """Events between the timelines and Redis; held in memory."""
+    """Events between the timelines and Redis."""
 
-    max_bytes: Size = ByteSize(256 * 1024 * 1024)
+    path: SpoolPath = "auto"
+    """File that holds events until Redis has them, also over a restart. auto is spool.db in systemd's StateDirectory,
+    for root in /var/lib/emotiond, for others in ~/.local/state/emotiond; memory holds them in memory alone."""
+    max_bytes: Size = ByteSize(1024**3)
     """When it is full, the oldest events of live streams are dropped and counted, and file readers wait."""
+    keep_acknowledged: Duration = 60.0
+    """Events stay for so long after Redis acknowledged them, to be sent again should it lose them in a failover."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that `path` means, None for memory."""
+        if self.path == "memory":
+            return None
+        return default_spool_file() if self.path == "auto" else Path(self.path).expanduser()
 
 
 class HttpConfig(_Section):
@@ -195,6 +208,15 @@ class _ScalarEnvironment(EnvSettingsSource):
         super().__init__(settings_cls)
         known = {name.lower() for name in environment_names()}
         self.env_vars = {key: value for key, value in self.env_vars.items() if key.lower() in known}
+
+
+def default_spool_file() -> Path:
+    """Returns where events wait when the configuration does not say."""
+    if folder := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # from systemd
+        return Path(folder) / "spool.db"
+    if os.geteuid() == 0:
+        return Path("/var/lib/emotiond/spool.db")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "emotiond" / "spool.db"
 
 
 def environment_names() -> list[str]:

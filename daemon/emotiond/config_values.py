@@ -58,6 +58,12 @@ def _check_size(size: ByteSize) -> ByteSize:
     return size
 
 
+def _check_spool_path(path: str) -> str:
+    if not path.strip() or re.search(r"[\x00-\x1f\x7f]", path):
+        raise ValueError("is no path; name a file, or write auto or memory")
+    return path
+
+
 def _check_source(source: str) -> str:
     protect_url(source)
     if re.search(r"[\x00-\x1f\x7f]", source):
@@ -151,6 +157,7 @@ Duration = Annotated[float, Field(ge=0, le=_LONGEST_SECONDS, json_schema_extra=_
                      BeforeValidator(_parse_duration)]
 LongDuration = Annotated[float, Field(ge=1, le=_LONGEST_SECONDS, json_schema_extra=_OR_TEXT),
                          BeforeValidator(_parse_duration)]
+SpoolPath = Annotated[str, AfterValidator(_check_spool_path), Field(json_schema_extra={"minLength": 1})]
 Size = Annotated[ByteSize, AfterValidator(_check_size)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rectangle = Annotated[tuple[Fraction, Fraction, Fraction, Fraction],

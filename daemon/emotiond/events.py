@@ -66,6 +66,9 @@ class StatusEvent(msgspec.Struct, frozen=True):
     streams: dict[str, str] | None = None
 
 
+EntryId = tuple[int, int]
+"""An entry's id in its key, `<ms>-<n>`."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -130,9 +133,9 @@ class EntryIds:
     far_ms = 60_000
 
     def __init__(self) -> None:
-        self.last = (0, 0)
+        self.last: EntryId = (0, 0)
 
-    def next(self, captured_us: int, now_us: int | None = None) -> tuple[int, int]:
+    def next(self, captured_us: int, now_us: int | None = None) -> EntryId:
         """Returns the next id; `now_us` is the host's clock at arrival, None where `captured_us` is no clock's."""
         ms = captured_us // 1000
         if now_us is not None and abs(ms - now_us // 1000) > self.far_ms:
@@ -141,17 +144,17 @@ class EntryIds:
         self.last = (ms, 0) if ms > ms_last else (ms_last, n + 1)
         return self.last
 
-    def rise_above(self, other: tuple[int, int]) -> None:
+    def rise_above(self, other: EntryId) -> None:
         """Makes the next id higher than `other`."""
         self.last = max(self.last, other)
 
 
-def format_id(entry_id: tuple[int, int]) -> str:
+def format_id(entry_id: EntryId) -> str:
     """Formats an entry id as Redis writes it."""
     return f"{entry_id[0]}-{entry_id[1]}"
 
 
-def parse_id(text: bytes | str) -> tuple[int, int]:
+def parse_id(text: bytes | str) -> EntryId:
     """Parses `<ms>-<n>`."""
     ms, _, n = (text.decode() if isinstance(text, bytes) else text).partition("-")
     return int(ms), int(n)

@@ -20,9 +20,10 @@ from emotiond.source import EndReason
 
 STATES = ("connecting", "running", "stalled", "backoff", "auth_failed", "not_found", "ended")
 STAGES = ("decode", "detect", "classify", "publish")
-EVENT_DROPS = ("spool_full",)
+EVENT_DROPS = ("spool_full", "disk_error")
 REDIS_ERRORS = ("connection", "timeout", "oom", "readonly", "noreplicas", "loading", "max_clients", "auth", "noperm",
                 "moved", "other")
+RESENT = ("lost_reply", "rewind")
 MODELS = ("yunet", "emotionnet")
 INFERENCE_ERRORS = ("non_finite", "exception")
 
@@ -42,6 +43,7 @@ class Gauges:
     spool_bytes: int
     spool_capacity: int
     spool_oldest: float
+    spool_failing: bool
 
 
 class Metrics:
@@ -69,10 +71,12 @@ class Metrics:
         self.faces = self._counter("faces_detected", "Faces found.", "stream")
         self.faces_truncated = self._counter("faces_truncated", "Faces over max_faces, left out.", "stream")
         self.classified = self._counter("faces_classified", "Faces by their emotion.", "stream", "emotion")
-        self.events = self._counter("events", "Events produced.", "stream")
+        self.events = self._counter("events", "Events that reached the spool.", "stream")
         self.published = self._counter("events_published", "Events that Redis acknowledged.", "stream")
         self.events_dropped = self._counter("events_dropped", "Events lost.", "stream", "reason")
-        self.resent = self._counter("events_resent", "Events sent again.", "reason")
+        self.resent = self._counter(
+            "events_resent", "Events found in Redis after their reply was lost, or sent again after Redis lost them.",
+            "reason")
         self.latency = Histogram(
             "emotiond_event_latency_seconds", "From a frame's arrival to Redis' acknowledgement of its event.",
             ["stream"], buckets=_LATENCY, registry=self.registry)
@@ -95,7 +99,8 @@ class Metrics:
         for model in MODELS:
             for reason in INFERENCE_ERRORS:
                 self.inference_errors.labels(model, reason)
-        self.resent.labels("lost_reply")
+        for reason in RESENT:
+            self.resent.labels(reason)
         self._info.labels(__version__, platform.python_version()).set(1)
         self.registry.register(_AtScrape(ledger, self))
 
@@ -112,6 +117,14 @@ class Metrics:
         for metric, values in by_value:
             for value in values:
                 metric.labels(stream, value)
+
+    def produced(self, stream: str, events: int) -> None:
+        """Counts events that reached the spool."""
+        self.events.labels(stream).inc(events)
+
+    def lost(self, stream: str, reason: str, events: int) -> None:
+        """Counts events that will never be published."""
+        self.events_dropped.labels(stream, reason).inc(events)
 
     def set_state(self, stream: str, state: str) -> None:
         """Sets the one-hot state of a stream, and whether it is up."""
@@ -176,3 +189,6 @@ def _gauges(gauges: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "emotiond_spool_oldest_timestamp_seconds", "Capture time of the oldest event waiting, 0 without one.",
         gauges.spool_oldest)
+    yield GaugeMetricFamily(
+        "emotiond_spool_failing", "Whether the spool's disk takes no events, so that they are in memory alone.",
+        gauges.spool_failing)

@@ -1,24 +1,25 @@
 """Sends the spool's events to Redis Streams, once and in order, and the streams' life to the status key.
 
-A batch is appended by one script that first compares the key's last id with the one known here, so a
-lost reply, a restart or another writer is noticed instead of doubling or mixing entries.
+A batch is appended by one script that first compares the key's last id with the one known here, so a lost reply, a
+restart, another writer or a failover is noticed: what is there already is acknowledged, what Redis lost is sent again.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.exceptions as errors
 
 from emotiond.config import RedisConfig
-from emotiond.events import StatusEvent, format_id, parse_id, status_fields
+from emotiond.events import EntryId, StatusEvent, format_id, parse_id, status_fields
 from emotiond.metrics import Metrics
 from emotiond.redact import redact
-from emotiond.spool import Entry, MemorySpool
+from emotiond.spool import Entry, Spool
 from emotiond.store import describe, error_kind
 
 BATCH = 100
@@ -44,14 +45,13 @@ class Publisher:
     """
 
     def __init__(
-        self, client: redis.Redis, url: str, config: RedisConfig, spool: MemorySpool, metrics: Metrics, instance: str
+        self, client: redis.Redis, url: str, config: RedisConfig, spool: Spool, metrics: Metrics, instance: str
     ) -> None:
         self.connected, self.error, self._error_kind = False, None, ""
         self._client, self._url, self._config = client, url, config
         self._spool, self._metrics, self._instance = spool, metrics, instance
         self._sha: str | None = None
         self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
-        self._unanswered: dict[str, tuple[int, int]] = {}      # stream -> highest id sent without an answer
         self._held: dict[str, float] = {}                      # stream whose key refuses writing -> next try
         self._status: deque[tuple[int, dict[str, bytes]]] = deque(maxlen=STATUS_WAITING)
         self._status_count = 0
@@ -89,8 +89,11 @@ class Publisher:
         self._client.close()
 
     def drain(self, deadline: float) -> int:
-        """Waits until everything is out or monotonic time `deadline` has come; returns how many events are left."""
-        left = self._spool.drain(deadline)
+        """Waits until everything is out or monotonic time `deadline` has come; returns how many events are left.
+
+        Events that outlive the process do not wait for a Redis that is away.
+        """
+        left = self._spool.drain(deadline, lambda: self._spool.durable and not self.connected)
         while self._status and STATUS not in self._held and time.monotonic() < deadline:
             time.sleep(0.01)
         return left
@@ -121,18 +124,12 @@ class Publisher:
             pipe.evalsha(self._sha or "", 1, self._key(stream), *self._arguments(stream, entries))
         for _, fields in status:
             pipe.xadd(self._key(STATUS), fields, maxlen=STATUS_KEPT, approximate=True)  # pyright: ignore[reportArgumentType]
-        try:
-            replies = pipe.execute(raise_on_error=False)
-        except (errors.RedisError, OSError):
-            for stream, entries in pending.items():
-                self._note_unanswered(stream, entries)
-            raise
+        replies = pipe.execute(raise_on_error=False)
         failure: Exception | None = None
         for (stream, entries), reply in zip(pending.items(), replies, strict=False):
             if isinstance(reply, errors.NoScriptError):
                 self._sha = None
             elif isinstance(reply, Exception):  # it may have been written in part
-                self._note_unanswered(stream, entries)
                 failure = self._hold(stream, reply) or failure
             else:
                 self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
@@ -149,10 +146,6 @@ class Publisher:
         if failure:
             raise failure
         return True
-
-    def _note_unanswered(self, stream: str, entries: list[Entry]) -> None:
-        if stream in self._known:  # else it was a question, which writes nothing
-            self._unanswered[stream] = max(entries[-1].id, self._unanswered.get(stream, (0, 0)))
 
     def _hold(self, stream: str, error: Exception) -> Exception | None:
         """Leaves a stream whose key alone is at fault aside for a while; returns an error that concerns all."""
@@ -178,33 +171,72 @@ class Publisher:
         return arguments
 
     def _take_reply(self, stream: str, entries: list[Entry], outcome: int, last: str) -> None:
-        known, last_id = self._known.get(stream), parse_id(last)
-        ours = last_id <= self._unanswered.pop(stream, (0, 0)) and any(entry.id == last_id for entry in entries)
-        self._known[stream] = last
+        known, last_id = self._known.pop(stream, None), parse_id(last)
         if outcome:
             if outcome == 2:
-                log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
-            self._acknowledge(stream, last_id)
+                self._note_deleted(stream)
+            self._acknowledge(stream, entries)
             self._held.pop(stream, None)
-            return
-        if known is not None and ours:
-            log.info("a reply had been lost; its entries are there", extra={"stream": stream})
-            self._metrics.resent.labels("lost_reply").inc(len(self._acknowledge(stream, last_id)))
-        elif known is not None and last_id < parse_id(known):
-            log.warning("key lost entries that Redis had acknowledged (failover or restore)",
-                        extra={"stream": stream, "was": known, "is": last})
-        elif self._spool.rise_above(stream, last_id) or known is not None:
-            log.warning("key holds later entries of another writer or run; going on above them",
-                        extra={"stream": stream, "last_id": last})
+        else:
+            self._reconcile(stream, entries, last_id, known is not None)
+        self._known[stream] = last  # after all that may fail: else the next round asks again
 
-    def _acknowledge(self, stream: str, through: tuple[int, int]) -> list[Entry]:
+    def _reconcile(self, stream: str, entries: list[Entry], last: EntryId, was_known: bool) -> None:
+        """Finds out why a key's last id is not the one expected, so that the next batch can be appended after it."""
+        acknowledged = self._spool.acknowledged(stream)
+        if found := self._acknowledge_found(stream, entries, last):
+            log.info("replies had been lost; the entries are there", extra={"stream": stream, "events": found})
+            self._metrics.resent.labels("lost_reply").inc(found)
+        elif last == (0, 0) < acknowledged:
+            self._note_deleted(stream)
+        elif last < acknowledged:
+            again = self._spool.rewind(stream, last)
+            self._metrics.resent.labels("rewind").inc(again)
+            log.warning("key lost entries that Redis had acknowledged (failover or restore); sending them again",
+                        extra={"stream": stream, "was": format_id(acknowledged), "is": format_id(last),
+                               "events": again})
+        if self._spool.rise_above(stream, last) or (was_known and not found and last > acknowledged):
+            log.warning("key holds later entries of another writer; going on above them",
+                        extra={"stream": stream, "last_id": format_id(last)})
+
+    def _acknowledge_found(self, stream: str, entries: list[Entry], last: EntryId) -> int:
+        """Acknowledges the waiting entries that are in Redis, or have been and were trimmed; returns how many.
+
+        Entries get there in order and are trimmed in order: the newest one found tells of all before it.
+        """
+        found = 0
+        newest = self._find_newest(stream, entries[0].id, last)
+        while newest and (done := [entry for entry in entries if entry.id <= newest]):
+            self._acknowledge(stream, done)
+            found += len(done)
+            entries = self._spool.pending(BATCH).get(stream, [])
+        return found
+
+    def _find_newest(self, stream: str, first: EntryId, last: EntryId) -> EntryId | None:
+        """Returns the newest id between two at which the key holds a waiting entry; other writers' are passed over."""
+        source, at_most = f"/emotiond/{self._instance}".encode(), format_id(last)
+        while first <= last:
+            page = cast(list[tuple[bytes, dict[bytes, bytes]]],
+                        self._client.xrevrange(self._key(stream), at_most, format_id(first), BATCH))
+            for name, fields in page:
+                if fields.get(b"source") == source and self._spool.waits(stream, parse_id(name)):
+                    return parse_id(name)
+            if len(page) < BATCH:
+                break
+            at_most = f"({page[-1][0].decode()}"
+        return None
+
+    def _note_deleted(self, stream: str) -> None:
+        log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
+
+    def _acknowledge(self, stream: str, entries: list[Entry]) -> None:
         now = time.monotonic()
-        done = self._spool.acknowledge(stream, through)
-        self._metrics.published.labels(stream).inc(len(done))
+        self._spool.acknowledge(stream, entries)
+        self._metrics.published.labels(stream).inc(len(entries))
         latency = self._metrics.latency.labels(stream)
-        for entry in done:
-            latency.observe(now - entry.arrived)
-        return done
+        for entry in entries:
+            if not math.isnan(entry.arrived):
+                latency.observe(now - entry.arrived)
 
     def _trim_by_age(self) -> None:
         if self._config.max_age is None or time.monotonic() < self._next_trim:

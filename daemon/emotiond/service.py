@@ -16,7 +16,7 @@ from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
-from emotiond.spool import MemorySpool
+from emotiond.spool import Spool
 from emotiond.store import connect
 from emotiond.stream import Playback
 from emotiond.timeline import abstain_below
@@ -57,8 +57,9 @@ class Service:
         self._crew = Crew()
         self._models_loaded = self._published = False
         self.web: WebServer | None = None
-        self.spool = MemorySpool(config.spool.max_bytes, self._event_dropped)
-        self.pipeline = Pipeline(config, self._emit, self._publish_status, self.spool.wait_for_room)
+        self.pipeline = Pipeline(config, self._emit, self._publish_status, self._wait_for_room)
+        self.spool = Spool(config.spool.file, config.spool.max_bytes, config.spool.keep_acknowledged,
+                           self.pipeline.metrics)
         self.publisher = Publisher(connect(config.redis, url), url, config.redis, self.spool,
                                    self.pipeline.metrics, config.instance)
         self.pipeline.metrics.read_gauges = self._gauges
@@ -105,6 +106,7 @@ class Service:
             self.web.close()
             raise
         self._models_loaded = True
+        self._crew.start("spool", self.spool.run)
         self._crew.start("publisher", self.publisher.run)
         for name in self.pipeline.readers:
             self.pipeline.read(name)
@@ -144,30 +146,36 @@ class Service:
         alive = self.pipeline.finish(time.monotonic() + STOP_SECONDS * _DRAIN_SHARE, drain=failure is None)
         left = self.publisher.drain(deadline)
         self.publisher.stop()
+        self.spool.stop()
         if self.web:
             self.web.close()
         alive += self._crew.join(deadline + 1)
+        if "spool" not in alive:  # its file is not in use any more
+            self.spool.close()
         if alive:
             log.error("threads did not end in time", extra={"threads": ", ".join(alive)})
-        if left:
+        safe = self.spool.durable and not self.spool.failing
+        if left and safe:
+            log.warning("events stay in the spool for the next start: %s", self.publisher.error or "Redis is slow",
+                        extra={"events": left})
+        elif left:
             log.error("events were not delivered: %s", self.publisher.error or "Redis is slow", extra={"events": left})
         counts = self.pipeline.ledger.snapshot().values()
         log.info("stopped", extra={
             "frames_read": sum(c.read for c in counts), "frames_analyzed": sum(c.analyzed for c in counts),
             "frames_dropped": sum(sum(c.dropped.values()) for c in counts),
             "frames_in_flight": sum(c.in_flight for c in counts)})
-        return failure is None and not left and not alive
+        return failure is None and (safe or not left) and not alive
 
     def _emit(self, event: FrameEvent, frame: Frame) -> None:
-        self.pipeline.metrics.events.labels(event.stream).inc()
         fields = frame_fields(event, frame.captured_us, self._config.instance)
         self.spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
 
     def _publish_status(self, kind: str, event: StatusEvent) -> None:
         self.publisher.publish_status(kind, event)
 
-    def _event_dropped(self, stream: str) -> None:
-        self.pipeline.metrics.events_dropped.labels(stream, "spool_full").inc()
+    def _wait_for_room(self, stopped: Callable[[], bool]) -> None:
+        self.spool.wait_for_room(stopped)
 
     def _failure(self) -> tuple[str, BaseException] | None:
         crews = (self._crew, self.pipeline.reading, self.pipeline.analyzing)
@@ -189,7 +197,7 @@ class Service:
     def _gauges(self) -> Gauges:
         events, size, oldest = self.spool.figures()
         return Gauges({f"frames:{name}": depth for name, depth in self.pipeline.buffers.depths().items()},
-                      events, size, self._config.spool.max_bytes, oldest)
+                      events, size, self._config.spool.max_bytes, oldest, self.spool.failing is not None)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stopping:

@@ -11,6 +11,7 @@ import emotiond.pipeline
 from emotiond.config import Config
 from emotiond.publisher import Publisher
 from emotiond.service import Service
+from emotiond.spool import Spool
 from emotiond.stream import StreamReader
 from emotiond.timeline import Timeline
 from tests.support.daemon import Daemon, get_page
@@ -46,14 +47,19 @@ def break_publisher(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Publisher, "_round", break_down)
 
 
+def break_spool(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Spool, "commit", break_down)
+
+
 def make_service(url: str, port: int = 0) -> Service:
     return Service(Config.model_validate({
-        "streams": {"pattern": PATTERN}, "http": {"listen": f"127.0.0.1:{port}"}, "publish_empty": True}), url)
+        "streams": {"pattern": PATTERN}, "http": {"listen": f"127.0.0.1:{port}"}, "publish_empty": True,
+        "spool": {"path": "memory"}}), url)
 
 
 @pytest.mark.parametrize(("break_it", "thread"), [
     (break_reader, "reader-pattern"), (break_analyzer, "analyzer-"), (break_timeline, "analyzer-"),
-    (break_publisher, "publisher")])
+    (break_publisher, "publisher"), (break_spool, "spool")])
 def test_a_thread_that_dies_makes_the_daemon_unready_and_end_with_a_failure(
     break_it: Callable[[pytest.MonkeyPatch], None], thread: str, monkeypatch: pytest.MonkeyPatch,
     redis_server: RedisServer,

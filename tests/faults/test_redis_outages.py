@@ -1,6 +1,9 @@
 """Redis dies, freezes or its replies get lost while a camera runs: nothing missing, nothing twice, in order."""
 
+import contextlib
+import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from emotiond.spool.database import decode_record
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, read_entries
 from tests.support.pictures import face_frames
@@ -118,15 +122,77 @@ def test_nothing_is_twice_after_replies_were_lost(scene: Scene, how: Loss) -> No
 
 
 @pytest.mark.slow
-def test_a_daemon_that_stops_while_redis_is_away_says_how_many_events_are_lost(scene: Scene) -> None:
+def test_a_daemon_stopped_while_redis_is_away_leaves_its_events_to_the_next_start(scene: Scene) -> None:
     scene.redis.kill()
     scene.read_while(frames=FPS)
 
     begin = time.monotonic()
-    assert scene.daemon.end() == 1
-    assert time.monotonic() - begin < 40
-    assert scene.daemon.log_entries("events were not delivered")[0]["events"] >= FPS
-    assert not scene.daemon.log_entries("did not end in time")
+    assert scene.daemon.end() == 0
+    assert time.monotonic() - begin < 15
+    left = scene.daemon.log_entries("events stay in the spool")[0]["events"]
+    assert left >= FPS
+    analyzed = scene.daemon.log_entries("stopped")[0]["frames_analyzed"]
+    scene.redis.start()
+    scene.daemon.start()
+    scene.wait_for_more(analyzed)
+
+    entries = scene.entries()
+    assert_whole(entries[:analyzed])
+    assert_whole(entries[analyzed:])
+
+
+@pytest.mark.slow
+def test_a_daemon_that_holds_events_in_memory_says_how_many_are_lost_with_it(
+    tmp_path: Path, clip: Path, require_server: Callable[[str], None]
+) -> None:
+    require_server("redis-server")
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        Daemon(tmp_path, {"door": endless(clip, FPS)}, server.url, spool={"path": "memory"}) as daemon,
+    ):
+        poll(lambda: read_entries(server.client, "door"), 30, daemon.output)
+        server.kill()
+        daemon.wait_for(lambda scrape: scrape("spool_events") >= FPS, "events wait")
+
+        assert daemon.end() == 1
+        assert daemon.log_entries("events were not delivered")[0]["events"] >= FPS
+        assert not daemon.log_entries("did not end in time")
+
+
+@pytest.mark.slow
+def test_nothing_that_was_spooled_is_missing_or_twice_after_the_daemon_was_killed_again_and_again(
+    scene: Scene, tmp_path: Path
+) -> None:
+    spooled: list[str] = []
+    for number in range(6):
+        if number % 2:
+            scene.redis.kill()
+        scene.read_while(frames=FPS)
+        scene.daemon.kill()
+        spooled += [each for each in spooled_ids(tmp_path) if each not in spooled]
+        if number % 2:
+            scene.redis.start()
+        scene.daemon.start()
+    scene.wait_for_more()
+    assert scene.daemon.end() == 0
+
+    entries = scene.entries()
+    ids = [entry.fields["id"] for entry in entries]
+    assert len(set(ids)) == len(ids)
+    assert [each for each in ids if each in set(spooled)] == spooled
+    assert len(spooled) > 6 * FPS
+    assert all(before.time < after.time for before, after in pairwise(entries))
+
+
+def spooled_ids(folder: Path) -> list[str]:
+    """Returns the ids of the events in a spool's file, acknowledged ones included, without touching it."""
+    copy = folder / "copy"
+    copy.mkdir(exist_ok=True)
+    for file in folder.glob("spool.db*"):
+        shutil.copy(file, copy)
+    with contextlib.closing(sqlite3.connect(copy / "spool.db")) as db:
+        rows = db.execute("SELECT record FROM events ORDER BY seq").fetchall()
+    return [decode_record(record)["id"].decode() for record, in rows]
 
 
 def test_a_stop_while_redis_is_frozen_for_a_moment_still_delivers_everything(scene: Scene) -> None:

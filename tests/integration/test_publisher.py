@@ -1,10 +1,12 @@
 """The publisher alone, against a real Redis: whose entries are whose, and which key may hold up what."""
 
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -15,7 +17,7 @@ from emotiond.events import UP_TYPE, StatusEvent
 from emotiond.frames import FrameLedger
 from emotiond.metrics import Metrics
 from emotiond.publisher import Publisher
-from emotiond.spool import MemorySpool
+from emotiond.spool import Spool
 from emotiond.store import connect
 from emotiond.subscribe import read_entries
 from emotiond.web import WebServer, join_address
@@ -28,14 +30,15 @@ ID = "1700000000040-0"
 
 @dataclass
 class Line:
-    """A spool and its publisher, with rounds counted."""
+    """A spool and its publisher."""
 
     server: RedisServer
-    spool: MemorySpool = field(default_factory=lambda: MemorySpool(1 << 20, lambda stream: None))
+    spool_file: Path
     metrics: Metrics = field(default_factory=lambda: Metrics(FrameLedger(), ["happy"]))
 
     def __post_init__(self) -> None:
-        config = RedisConfig(url=self.server.url)
+        self.spool = Spool(self.spool_file, 1 << 20, 60, self.metrics)
+        config = RedisConfig(url=self.server.url, max_age=None)
         self.publisher = Publisher(
             connect(config, self.server.url), self.server.url, config, self.spool, self.metrics, "test")
         for stream in ("door", "lobby"):
@@ -43,20 +46,143 @@ class Line:
             self.metrics.add_stream(stream)
         self.thread = threading.Thread(target=self.publisher.run)
 
+    def end(self) -> None:
+        if self.thread.is_alive():
+            self.publisher.stop()
+            self.thread.join(10)
+        assert not self.thread.is_alive()
+        self.spool.commit()
+        self.spool.close()
+
     def put(self, stream: str, captured_us: int = CAPTURED_US) -> None:
-        self.spool.put(stream, {"type": b"t", "data": b"{}"}, captured_us, time.monotonic(), captured_us)
+        self.spool.put(stream, {"source": b"/emotiond/test", "data": b"{}"}, captured_us, time.monotonic(), captured_us)
+        self.spool.commit()
 
     def counter(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"emotiond_{name}", labels)
 
 
 @pytest.fixture
-def line(redis_server: RedisServer) -> Iterator[Line]:
-    made = Line(redis_server)
-    yield made
-    made.publisher.stop()
-    made.thread.join(10)
-    assert not made.thread.is_alive()
+def make_line(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Line]]:
+    """Makes lines to the same Redis."""
+    made: list[Line] = []
+
+    def make(name: str = "spool.db") -> Line:
+        made.append(Line(redis_server, tmp_path / name))
+        return made[-1]
+
+    yield make
+    made[-1].end()
+
+
+@pytest.fixture
+def line(make_line: Callable[..., Line]) -> Line:
+    return make_line()
+
+
+def numbers(server: RedisServer, key: str = "emotions:door") -> list[int]:
+    """Returns what is in a key: the numbers of our entries, in order."""
+    found: Any = server.client.xrange(key)
+    return [int(fields[b"data"]) for _, fields in found if b"data" in fields]
+
+
+def put_numbers(line: Line, first: int, end: int) -> None:
+    for number in range(first, end):
+        line.spool.put("door", {"source": b"/emotiond/test", "data": b"%d" % number}, CAPTURED_US + 1000 * number,
+                       time.monotonic(), CAPTURED_US)
+    line.spool.commit()
+
+
+def wait_until_sent(line: Line) -> None:
+    poll(lambda: line.spool.figures()[0] == 0, 10, "events wait")
+
+
+def test_what_an_earlier_run_sent_without_noting_it_is_not_sent_again(
+    make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    first = make_line()
+    put_numbers(first, 0, 350)
+    first.spool.close()
+    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
+    first = make_line()
+    first.thread.start()
+    wait_until_sent(first)
+    first.end()
+
+    second = make_line("before.db")
+    put_numbers(second, 350, 360)
+    second.thread.start()
+    wait_until_sent(second)
+
+    assert numbers(redis_server) == list(range(360))
+    assert second.counter("events_resent_total", reason="lost_reply") == 350
+
+
+def test_what_an_earlier_run_sent_is_found_below_another_writers_entry(
+    make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    first = make_line()
+    put_numbers(first, 0, 150)
+    first.spool.close()
+    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
+    first = make_line()
+    first.thread.start()
+    wait_until_sent(first)
+    first.end()
+    redis_server.client.xadd("emotions:door", {"type": "foreign"}, id="1800000000000-0")
+
+    second = make_line("before.db")
+    put_numbers(second, 150, 160)
+    second.thread.start()
+    wait_until_sent(second)
+
+    assert numbers(redis_server) == list(range(160))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_redis_lost_after_acknowledging_it_is_sent_again(
+    make_line: Callable[..., Line], redis_server: RedisServer, restarted: bool
+) -> None:
+    line = make_line()
+    line.thread.start()
+    put_numbers(line, 0, 30)
+    wait_until_sent(line)
+    client = redis_server.client
+    if restarted:
+        line.end()
+    kept: Any = client.xrange("emotions:door", count=10)
+    pipe = client.pipeline(transaction=True)      # as a replica that fell behind, or a backup, would have it
+    pipe.delete("emotions:door")
+    for entry_id, fields in kept:
+        pipe.xadd("emotions:door", fields, id=entry_id)
+    pipe.execute()
+    if restarted:
+        line = make_line()
+        line.thread.start()
+
+    put_numbers(line, 30, 33)
+    wait_until_sent(line)
+
+    assert numbers(redis_server) == list(range(33))
+    assert line.counter("events_resent_total", reason="rewind") == 20
+
+
+def test_a_key_that_was_deleted_is_not_filled_again_by_the_next_run(
+    make_line: Callable[..., Line], redis_server: RedisServer
+) -> None:
+    line = make_line()
+    line.thread.start()
+    put_numbers(line, 0, 30)
+    wait_until_sent(line)
+    line.end()
+    redis_server.client.delete("emotions:door")
+
+    line = make_line()
+    line.thread.start()
+    put_numbers(line, 30, 33)
+    wait_until_sent(line)
+
+    assert numbers(redis_server) == [30, 31, 32]
 
 
 def test_another_writers_entry_of_the_same_id_is_not_taken_for_a_lost_reply(line: Line) -> None:

@@ -49,7 +49,7 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "faces_classified_total": ("counter", {"stream": STREAMS, "emotion": EMOTIONS}),
     "events_total": ("counter", {"stream": STREAMS}),
     "events_published_total": ("counter", {"stream": STREAMS}),
-    "events_dropped_total": ("counter", {"stream": STREAMS, "reason": {"spool_full"}}),
+    "events_dropped_total": ("counter", {"stream": STREAMS, "reason": {"spool_full", "disk_error"}}),
     "events_resent_total": ("counter", {"reason": {"lost_reply"}}),
     "stage_duration_seconds": ("histogram", {"stage": {"decode", "detect", "classify", "publish"}}),
     "batch_size": ("histogram", {"model": {"yunet", "emotionnet"}}),
@@ -60,6 +60,7 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "spool_bytes": ("gauge", {}),
     "spool_capacity_bytes": ("gauge", {}),
     "spool_oldest_timestamp_seconds": ("gauge", {}),
+    "spool_failing": ("gauge", {}),
     "redis_up": ("gauge", {}),
     "redis_errors_total": ("counter", {"kind": KINDS}),
     "inference_errors_total": ("counter", {"model": {"yunet", "emotionnet"}, "reason": None}),
@@ -238,7 +239,7 @@ def test_a_taken_port_is_one_sentence_and_exit_69(tmp_path: Path) -> None:
         port: int = other.getsockname()[1]
         ended = run("run", "-c", write_config(tmp_path / "emotiond.yaml", {
             "streams": {"door": PATTERN}, "redis": {"url": "redis://127.0.0.1:1/0"},
-            "http": {"listen": f"127.0.0.1:{port}"}}))
+            "http": {"listen": f"127.0.0.1:{port}"}, "spool": {"path": "memory"}}))
 
     assert ended.code == 69
     assert len(ended.lines) == 1

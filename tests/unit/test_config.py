@@ -152,6 +152,26 @@ def test_a_secrets_content_is_kept_out_of_texts_from_then_on(tmp_path: Path) -> 
     assert redact.redact("AUTH p@ss w'rd failed") == "AUTH *** failed"
 
 
+@pytest.mark.parametrize(("variables", "root", "file"), [
+    ({"STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}, False, "/var/lib/one/spool.db"),
+    ({}, True, "/var/lib/emotiond/spool.db"),
+    ({"HOME": "/home/me"}, False, "/home/me/.local/state/emotiond/spool.db"),
+    ({"HOME": "/home/me", "XDG_STATE_HOME": "/state"}, False, "/state/emotiond/spool.db"),
+])
+def test_events_wait_where_such_files_belong(
+    variables: dict[str, str], root: bool, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+
+    assert load(tmp_path, "{}").spool.file == Path(file)
+    assert load(tmp_path, "spool: {path: memory}").spool.file is None
+    assert load(tmp_path, "spool: {path: /data/s.db}").spool.file == Path("/data/s.db")
+
+
 def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
@@ -239,6 +259,8 @@ def test_the_page_lists_every_key_with_its_default(schema: dict[str, Any], tmp_p
         written = yaml.safe_load(page[key])
         if key in ("redis.max_age", "stall_seconds"):
             written = load(tmp_path, f"redis: {{max_age: {page[key]}}}").redis.max_age
+        if key == "spool.keep_acknowledged":
+            written = load(tmp_path, f"spool: {{keep_acknowledged: {page[key]}}}").spool.keep_acknowledged
         if key == "spool.max_bytes":
             written = load(tmp_path, f"spool: {{max_bytes: {page[key]}}}").spool.max_bytes
         assert written == default, key

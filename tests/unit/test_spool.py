@@ -1,57 +1,132 @@
-"""The spool: bounded and in order; full, live streams lose their oldest events and readers of files wait."""
+"""The spool: bounded, in order and on disk; full, live streams lose their oldest events and readers of files wait."""
 
+import contextlib
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emotiond.errors import ConfigError
 from emotiond.events import format_id
-from emotiond.spool import MemorySpool
+from emotiond.spool import Entry, Spool
+from emotiond.spool import spool as spool_module
+from emotiond.spool.database import CorruptRecordError, decode_record, encode_record
 from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
 LONG_S = 30.0
 FIELDS = {"data": b"x" * 400}
 NOW_US = 1_769_860_800_000_000
+HOURS = 3600.0
 
 
 def never() -> bool:
     return False
 
 
-class Place:
-    """A spool with some streams, what it dropped, and a clock that goes on by 40 ms with each event."""
+class Counts:
+    """Counts what the spool says."""
 
-    def __init__(self, *streams: str, events: float = 10) -> None:
-        self.dropped: Counter[str] = Counter()
-        self.spool = MemorySpool(10**9, lambda stream: self.dropped.update([stream]))
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.gone: Counter[tuple[str, str]] = Counter()
+
+    def produced(self, stream: str, events: int) -> None:
+        self.made[stream] += events
+
+    def lost(self, stream: str, reason: str, events: int) -> None:
+        self.gone[stream, reason] += events
+
+
+class Place:
+    """A spool with some streams, what it says of them, and a clock that goes on by 40 ms with each event."""
+
+    def __init__(self, *streams: str, events: float = 10, path: Path | None = None, keep: float = 0) -> None:
+        self.counts = Counts()
+        self.path, self.keep = path, keep
         self.ticks = 0
-        for stream in streams:
+        size = Spool(None, 10**9, 0, self.counts)
+        size.add_stream("size")
+        size.put("size", FIELDS, NOW_US, 0, NOW_US)
+        self.size = size.figures()[1]
+        self.max_bytes = round(self.size * events)
+        self.streams = streams
+        self.open()
+
+    def open(self) -> None:
+        self.spool = Spool(self.path, self.max_bytes, self.keep, self.counts)
+        for stream in self.streams:
             self.spool.add_stream(stream)
-        self.put(streams[0])
-        size = self.spool.figures()[1]
-        self.spool.acknowledge(streams[0], (10**15, 0))
-        self.spool.max_bytes = round(size * events)
-        self.ticks = 0
+
+    def close(self) -> None:
+        self.spool.commit()
+        self.spool.close()
 
     def put(
-        self, stream: str, live: bool = True, fields: dict[str, bytes] = FIELDS, captured_us: int | None = None
+        self, stream: str, live: bool = True, fields: dict[str, bytes] = FIELDS, captured_us: int | None = None,
+        commit: bool = True,
     ) -> None:
         at = NOW_US + 40_000 * self.ticks
         self.ticks += 1
         captured_us = at if captured_us is None else captured_us
         self.spool.put(stream, fields, captured_us, float(self.ticks), at if live else None)
+        if commit:
+            self.spool.commit()
+
+    def entries(self, stream: str) -> list[Entry]:
+        """Returns what waits of a stream without having it sent."""
+        sent = {queue: queue.sent for queue in self.spool._queues.values()}
+        entries = self.spool.pending(10**6).get(stream, [])
+        for queue, seq in sent.items():
+            queue.sent = seq
+        return entries
 
     def held(self, stream: str) -> list[int]:
-        """Returns which events of a stream are held, by their tick."""
-        return [round(entry.arrived) - 1 for entry in self.spool.pending(10**6).get(stream, [])]
+        """Returns which events of a stream wait, by their tick."""
+        return [round(entry.arrived) - 1 for entry in self.entries(stream)]
+
+    def acknowledge(self, stream: str, events: int = 1) -> list[Entry]:
+        entries = self.spool.pending(events).get(stream, [])
+        self.spool.acknowledge(stream, entries)
+        return entries
 
 
-def test_events_come_out_in_order_and_stay_until_they_are_acknowledged() -> None:
-    place = Place("a", "b")
+@pytest.fixture(params=["memory", "disk"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    """Makes places whose spools are in memory or on the disk."""
+    made: list[Place] = []
+
+    def make(*streams: str, **options: float) -> Place:
+        path = tmp_path / f"spool{len(made)}.db" if request.param == "disk" else None
+        made.append(Place(*streams, path=path, **options))
+        return made[-1]
+
+    yield make
+    for place in made:
+        place.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A spool on the disk that keeps what was acknowledged."""
+    place = Place("a", "b", events=1000, path=tmp_path / "spool.db", keep=HOURS)
+    yield place
+    place.close()
+
+
+def test_events_come_out_in_order_and_stay_until_they_are_acknowledged(make: Callable[..., Place]) -> None:
+    place = make("a", "b")
     for stream in "abab":
         place.put(stream)
 
@@ -60,95 +135,103 @@ def test_events_come_out_in_order_and_stay_until_they_are_acknowledged() -> None
     assert {stream: [e.captured_us for e in entries] for stream, entries in pending.items()} == {
         "a": [NOW_US], "b": [NOW_US + 40_000]}
     assert place.spool.pending(1) == pending
-    assert place.spool.acknowledge("a", pending["a"][0].id) == pending["a"]
+    assert pending["a"][0].fields == FIELDS
+    place.spool.acknowledge("a", pending["a"])
     assert (place.held("a"), place.held("b")) == ([2], [1, 3])
-    assert place.spool.acknowledge("a", pending["a"][0].id) == []
 
 
-def test_acknowledging_takes_everything_up_to_an_id() -> None:
-    place = Place("a", "b")
-    for _ in range(5):
-        place.put("a")
-    place.put("b")
-    third = place.spool.pending(5)["a"][2].id
+def test_an_event_counts_as_produced_and_is_seen_once_it_is_committed(make: Callable[..., Place]) -> None:
+    place = make("a")
 
-    assert [round(e.arrived) - 1 for e in place.spool.acknowledge("a", third)] == [0, 1, 2]
-    assert (place.held("a"), place.held("b")) == ([3, 4], [5])
+    place.put("a", commit=False)
+    assert (place.spool.pending(1), place.counts.made["a"]) == ({}, 0)
+    place.spool.commit()
+
+    assert (place.held("a"), place.counts.made["a"]) == ([0], 1)
 
 
-def test_figures_tell_events_bytes_and_the_oldest_capture_time() -> None:
-    place = Place("a", "b")
+def test_figures_tell_events_bytes_and_the_oldest_capture_time(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "IDLE_SECONDS", 0.0)
+    place = make("a", "b")
     assert place.spool.figures() == (0, 0, 0.0)
 
     place.put("a")
     place.put("b", captured_us=NOW_US - 5_000_000)
 
-    events, size, oldest = place.spool.figures()
-    assert (events, oldest) == (2, (NOW_US - 5_000_000) / 1e6)
-    assert 2 * 400 < size < 2 * 4000
-    place.spool.acknowledge("a", (10**15, 0))
-    place.spool.acknowledge("b", (10**15, 0))
+    assert place.spool.figures() == (2, 2 * place.size, (NOW_US - 5_000_000) / 1e6)
+    place.acknowledge("b")
+    place.spool.commit()
+    assert place.spool.figures() == (1, place.size, NOW_US / 1e6)
+    place.acknowledge("a")
     assert place.spool.figures() == (0, 0, 0.0)
 
 
-def test_a_full_spool_drops_the_oldest_event_of_all_live_streams() -> None:
-    place = Place("a", "b", events=4)
+def test_a_full_spool_drops_the_oldest_event_of_all_live_streams(make: Callable[..., Place]) -> None:
+    place = make("a", "b", events=4)
 
     for stream in "aabbab":
         place.put(stream)
 
     assert (place.held("a"), place.held("b")) == ([4], [2, 3, 5])
-    assert place.dropped == {"a": 2}
+    assert place.counts.gone == {("a", "spool_full"): 2}
+    assert place.counts.made.total() == 6
 
 
-def test_a_files_event_is_always_taken_and_drops_nobodys() -> None:
-    place = Place("camera", "file", events=4)
+def test_a_full_spool_drops_no_event_that_may_be_in_redis_already(make: Callable[..., Place]) -> None:
+    place = make("a", events=4)
     for _ in range(4):
-        place.put("camera")
+        place.put("a")
+    assert len(place.spool.pending(2)["a"]) == 2
 
-    place.put("file", live=False)
+    for _ in range(2):
+        place.put("a")
 
-    assert (place.held("camera"), place.held("file")) == ([0, 1, 2, 3], [4])
-    assert place.dropped == {}
+    assert place.held("a") == [0, 1, 4, 5]
+    assert place.counts.gone == {("a", "spool_full"): 2}
 
 
-def test_where_files_fill_the_spool_a_new_live_event_is_the_one_that_goes() -> None:
-    place = Place("camera", "file", events=4)
+def test_what_redis_has_makes_room_before_anything_is_dropped(make: Callable[..., Place]) -> None:
+    place = make("a", events=4, keep=HOURS)
+    for _ in range(4):
+        place.put("a")
+    place.acknowledge("a", 2)
+
+    for _ in range(2):
+        place.put("a")
+
+    assert place.held("a") == [2, 3, 4, 5]
+    assert place.counts.gone == {}
+
+
+def test_a_files_event_is_always_taken_and_drops_nobodys_but_a_cameras(make: Callable[..., Place]) -> None:
+    place = make("camera", "file", events=4)
     for _ in range(4):
         place.put("file", live=False)
 
+    place.put("file", live=False)
     place.put("camera")
 
-    assert (place.held("camera"), place.held("file")) == ([], [0, 1, 2, 3])
-    assert place.dropped == {"camera": 1}
+    assert (place.held("camera"), place.held("file")) == ([], [0, 1, 2, 3, 4])
+    assert place.counts.gone == {("camera", "spool_full"): 1}
 
 
-def test_an_event_larger_than_the_spool_is_taken_by_an_empty_one() -> None:
-    place = Place("camera", events=4)
-    place.put("camera", fields={"data": b"x" * 10**6})
-    assert place.held("camera") == [0]
-
-    place.put("camera")
-
-    assert place.held("camera") == [1]
-    assert place.dropped == {"camera": 1}
-
-
-def test_a_files_reader_waits_until_there_is_room() -> None:
-    place = Place("file", events=2)
+def test_a_files_reader_waits_until_there_is_room(make: Callable[..., Place]) -> None:
+    place = make("file", events=2, keep=HOURS)
     for _ in range(2):
         place.put("file", live=False)
     reader = spawn(place.spool.wait_for_room, never)
 
     reader.join(0.3)
     assert reader.is_alive()
-    place.spool.acknowledge("file", place.spool.pending(1)["file"][0].id)
+    place.acknowledge("file")
 
     join([reader])
 
 
-def test_a_files_reader_waits_only_in_a_full_spool_and_can_be_stopped() -> None:
-    place, stopped = Place("file", events=2), threading.Event()
+def test_a_files_reader_waits_only_in_a_full_spool_and_can_be_stopped(make: Callable[..., Place]) -> None:
+    place, stopped = make("file", events=2), threading.Event()
     place.put("file", live=False)
     place.spool.wait_for_room(never)
     place.put("file", live=False)
@@ -160,63 +243,71 @@ def test_a_files_reader_waits_only_in_a_full_spool_and_can_be_stopped() -> None:
 
 
 @given(st.lists(st.tuples(
-    st.sampled_from(["camera", "door", "file"]), st.integers(0, 3000), st.integers(-10**8, 10**8)), max_size=60))
-def test_bytes_are_bounded_ids_rise_and_no_event_is_lost_uncounted(events: list[tuple[str, int, int]]) -> None:
-    place = Place("camera", "door", "file", events=5)
-    seen: dict[str, list[tuple[int, int]]] = {"camera": [], "door": [], "file": []}
-    for stream, size, skew in events:
-        place.put(stream, stream != "file", {"data": b"x" * size}, NOW_US + place.ticks * 40_000 + skew)
+    st.sampled_from(["camera", "door", "file"]), st.integers(0, 3000), st.integers(-10**8, 10**8), st.booleans(),
+    st.integers(0, 4)), max_size=60))
+def test_bytes_are_bounded_ids_rise_and_no_event_is_lost_uncounted(
+    events: list[tuple[str, int, int, bool, int]]
+) -> None:
+    place = Place("camera", "door", "file", events=8)
+    highest: dict[str, tuple[int, int]] = {}
+    acknowledged = 0
+    for stream, size, skew, commits, done in events:
+        place.put(stream, stream != "file", {"data": b"x" * size}, NOW_US + place.ticks * 40_000 + skew, commits)
+        acknowledged += len(place.acknowledge("camera", done))
 
-        entries = place.spool.pending(10**6)
-        in_files = sum(entry.size for entry in entries.get("file", []))
-        count, held, _ = place.spool.figures()
-        largest = max(entry.size for queue in entries.values() for entry in queue) if entries else 0
-        assert held == sum(entry.size for queue in entries.values() for entry in queue)
-        assert held - in_files <= max(place.spool.max_bytes, largest)
-        assert count == sum(len(queue) for queue in entries.values())
-        for name, queue in entries.items():
-            ids = [entry.id for entry in queue]
+        for name in place.streams:
+            ids = [entry.id for entry in place.entries(name)]
             assert ids == sorted(set(ids))
-            assert not seen[name] or ids[-1] >= seen[name][-1]
-            seen[name] = ids
+        assert place.spool._queues[stream].ids.last > highest.get(stream, (0, 0))
+        highest[stream] = place.spool._queues[stream].ids.last
+    place.spool.commit()
 
-    assert place.dropped["file"] == 0
-    assert place.spool.figures()[0] + place.dropped.total() == len(events)
+    waiting = {name: place.entries(name) for name in place.streams}
+    in_files = sum(entry.size for entry in waiting["file"])
+    in_flight = sum(entry.size for name in ("camera", "door") for entry in waiting[name]
+                    if entry.id <= place.spool._queues[name].sent)
+    count, held, _ = place.spool.figures()
+    assert held == sum(entry.size for entries in waiting.values() for entry in entries)
+    assert held <= max(place.max_bytes, in_files + in_flight)
+    assert count == sum(map(len, waiting.values()))
+    assert place.spool._stored_bytes == held
+    assert sum(place.counts.gone[name, "spool_full"] for name in ("camera", "door")) == place.counts.gone.total()
+    assert place.counts.made.total() == len(events) == count + acknowledged + place.counts.gone.total()
 
 
-def test_ids_above_another_writers_are_given_to_what_waits_and_to_what_comes() -> None:
-    place = Place("a", "b")
+def test_ids_above_another_writers_are_given_to_what_waits_and_to_what_comes(make: Callable[..., Place]) -> None:
+    place = make("a", "b")
     for stream in "aab":
         place.put(stream)
-    before = [entry.id for entry in place.spool.pending(10)["b"]]
+    place.put("a", captured_us=NOW_US, commit=False)
+    before = [entry.id for entry in place.entries("b")]
     other = (NOW_US // 1000 + 20, 7)
 
     assert place.spool.rise_above("a", other)
 
     place.put("a", captured_us=NOW_US)
-    ids = [entry.id for entry in place.spool.pending(10)["a"]]
-    assert ids == [(other[0], 8), (other[0] + 20, 0), (other[0] + 20, 1)]
-    assert [entry.id for entry in place.spool.pending(10)["b"]] == before
+    ids = [entry.id for entry in place.entries("a")]
+    assert ids == [(other[0], 8), (other[0] + 20, 0), (other[0] + 20, 1), (other[0] + 20, 2)]
+    assert [entry.id for entry in place.entries("b")] == before
 
 
-def test_ids_that_are_above_already_stay() -> None:
-    place = Place("a")
-    for _ in range(3):
-        place.put("a")
-    before = [format_id(entry.id) for entry in place.spool.pending(10)["a"]]
+def test_ids_stay_where_they_are_above_already(make: Callable[..., Place]) -> None:
+    place = make("a")
+    place.put("a")
+    before = [entry.id for entry in place.entries("a")]
 
-    assert not place.spool.rise_above("a", (NOW_US // 1000 - 1, 5))
+    assert not place.spool.rise_above("a", (NOW_US // 1000 - 1, 0))
 
-    assert [format_id(entry.id) for entry in place.spool.pending(10)["a"]] == before
+    assert [entry.id for entry in place.entries("a")] == before
 
 
-def test_an_empty_queue_rises_for_what_comes() -> None:
-    place = Place("a")
+def test_an_empty_queue_rises_for_what_comes(make: Callable[..., Place]) -> None:
+    place = make("a")
 
     assert not place.spool.rise_above("a", (NOW_US // 1000 + 1000, 3))
 
     place.put("a")
-    assert place.spool.pending(1)["a"][0].id == (NOW_US // 1000 + 1000, 4)
+    assert place.entries("a")[0].id == (NOW_US // 1000 + 1000, 4)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20),
@@ -231,37 +322,69 @@ def test_all_ids_are_above_another_writers_and_in_order(steps: list[int], other:
     place.spool.rise_above("a", other)
     place.put("a", captured_us=at, live=False)
 
-    ids = [entry.id for entry in place.spool.pending(100)["a"]]
+    ids = [entry.id for entry in place.entries("a")]
     assert ids == sorted(set(ids))
     assert ids[0] > other
 
 
-def test_draining_waits_for_the_publisher() -> None:
-    place = Place("a")
+def test_acknowledged_events_are_sent_again_after_a_rewind(make: Callable[..., Place]) -> None:
+    place = make("a", "b", events=100, keep=HOURS)
+    for _ in range(6):
+        place.put("a")
+    sent = place.acknowledge("a", 5)
+    place.spool.commit()
+
+    assert place.spool.rewind("a", sent[1].id) == 3
+
+    assert [entry.id for entry in place.entries("a")[:3]] == [entry.id for entry in sent[2:]]
+    assert place.held("a") == [2, 3, 4, 5]
+    assert place.spool.figures()[0] == 4
+    assert place.spool.acknowledged("a") == sent[1].id
+    place.acknowledge("a", 10)
+    assert place.spool.figures() == (0, 0, 0.0)
+
+
+def test_a_rewind_goes_back_as_far_as_events_are_kept(make: Callable[..., Place]) -> None:
+    place = make("a", events=100, keep=0.2)
+    for _ in range(3):
+        place.put("a")
+    place.acknowledge("a", 2)
+    time.sleep(0.25)
+    place.spool.commit()
+    place.acknowledge("a", 1)
+
+    assert place.spool.rewind("a", (0, 0)) == 1
+
+    assert place.held("a") == [2]
+
+
+def test_draining_waits_for_the_publisher(make: Callable[..., Place]) -> None:
+    place = make("a")
     for _ in range(3):
         place.put("a")
     left: list[int] = []
     drainer = spawn(lambda: left.append(place.spool.drain(time.monotonic() + LONG_S)))
 
-    while entries := place.spool.pending(1).get("a"):
-        place.spool.acknowledge("a", entries[0].id)
+    while place.acknowledge("a"):
+        pass
 
     join([drainer])
     assert left == [0]
 
 
-def test_draining_ends_at_its_deadline_with_what_is_left() -> None:
-    place = Place("a")
+def test_draining_ends_at_its_deadline_or_without_hope_with_what_is_left(make: Callable[..., Place]) -> None:
+    place = make("a")
     for _ in range(3):
         place.put("a")
 
     assert place.spool.drain(time.monotonic() + 0.05) == 3
     assert place.spool.drain(time.monotonic() - 1) == 3
+    assert place.spool.drain(time.monotonic() + LONG_S, lambda: True) == 3
 
 
 @pytest.mark.parametrize("wakes", ["an event", "a wake"])
-def test_the_publisher_is_woken(wakes: str) -> None:
-    place, woken = Place("a"), threading.Event()
+def test_the_publisher_is_woken(make: Callable[..., Place], wakes: str) -> None:
+    place, woken = make("a"), threading.Event()
 
     def publish() -> None:
         place.spool.wait(LONG_S)
@@ -280,27 +403,309 @@ def test_the_publisher_is_woken(wakes: str) -> None:
     join([publisher])
 
 
-def test_many_threads_lose_nothing() -> None:
-    place = Place("camera", "file", events=50)
+def test_many_threads_lose_nothing(make: Callable[..., Place]) -> None:
+    place = make("camera", "file", events=50, keep=0.05)
+    spool = place.spool
     sent: Counter[str] = Counter()
     done = threading.Event()
+    committer = spawn(spool.run)
 
     def read(stream: str, live: bool) -> None:
         for number in range(2000):
             if not live:
-                place.spool.wait_for_room(never)
-            place.spool.put(stream, FIELDS, NOW_US + number, float(number), NOW_US if live else None)
+                spool.wait_for_room(never)
+            spool.put(stream, FIELDS, NOW_US + number, float(number), NOW_US if live else None)
 
     def publish() -> None:
-        while place.spool.figures()[0] or not done.is_set():
-            place.spool.wait(0.01)
-            for stream, entries in place.spool.pending(10).items():
-                sent[stream] += len(place.spool.acknowledge(stream, entries[-1].id))
+        while spool.figures()[0] or not done.is_set():
+            spool.wait(0.01)
+            for stream, entries in spool.pending(10).items():
+                spool.acknowledge(stream, entries)
+                sent[stream] += len(entries)
 
     publisher = spawn(publish)
     join([spawn(read, "camera", True), spawn(read, "file", False)])
     done.set()
     join([publisher])
+    spool.stop()
+    join([committer])
 
     assert sent["file"] == 2000
-    assert sent["camera"] + place.dropped["camera"] == 2000
+    assert sent["camera"] + place.counts.gone["camera", "spool_full"] == 2000
+    assert place.counts.made == {"camera": 2000, "file": 2000}
+
+
+# On the disk
+
+
+def test_the_next_run_goes_on_where_this_one_ended(place: Place) -> None:
+    for stream in "aabaab":
+        place.put(stream)
+    done = place.acknowledge("a", 2)
+    waiting = place.entries("a")
+    place.close()
+    place.counts.made.clear()
+
+    place.open()
+
+    assert place.spool.acknowledged("a") == done[-1].id
+    again = place.entries("a")
+    assert [(e.seq, e.id, e.fields, e.captured_us) for e in again] == [
+        (e.seq, e.id, e.fields, e.captured_us) for e in waiting]
+    assert all(math.isnan(entry.arrived) for entry in again)
+    assert place.spool.figures()[:2] == (4, 4 * place.size)
+    assert place.counts.made == {}
+    assert place.spool.rewind("a", done[0].id) == 1
+
+
+def test_ids_rise_over_runs_also_when_the_clock_goes_back_and_nothing_is_left(place: Place) -> None:
+    place.keep = 0
+    place.put("a")
+    last = place.acknowledge("a")[-1].id
+    place.close()
+
+    place.open()
+    place.spool.commit()
+    place.put("a", captured_us=NOW_US - 10**7)
+
+    assert place.entries("a")[0].id == (last[0], last[1] + 1)
+
+
+def test_a_stream_that_is_configured_no_longer_still_has_its_events_published(place: Place) -> None:
+    place.put("a")
+    place.put("b")
+    place.close()
+    place.streams = ("b",)
+
+    place.open()
+
+    assert set(place.spool.pending(1)) == {"a", "b"}
+    place.acknowledge("a")
+    assert place.spool.figures()[0] == 1
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from emotiond.spool import Spool
+class Counts:
+    def produced(self, stream, events):
+        global made
+        made += events
+    def lost(self, stream, reason, events):
+        raise AssertionError(reason)
+made = 0
+spool = Spool(Path(sys.argv[1]), 10**9, 60, Counts())
+spool.add_stream("a")
+number = int(sys.argv[2])
+while True:
+    for _ in range(7):
+        spool.put("a", {"data": b"%d" % number}, number * 1000, 0.0, number * 1000)
+        number += 1
+    spool.commit()
+    print(made, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_loses_no_event_that_counted_as_produced(tmp_path: Path) -> None:
+    path, number = tmp_path / "spool.db", 0
+    for run in range(10):
+        command = [sys.executable, "-c", _KILLED, str(path), str(number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as child:
+            assert child.stdout
+            first = child.stdout.readline()
+            time.sleep(0.01 * run)
+            child.send_signal(signal.SIGKILL)
+            said = number + int((child.stdout.read().splitlines() or [first])[-1])
+
+        spool = Spool(path, 10**9, 60, Counts())
+        entries = spool.pending(10**6)["a"]
+        spool.close()
+
+        numbers = [int(entry.fields["data"]) for entry in entries]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) >= said
+        number = len(numbers)
+
+
+def test_two_daemons_do_not_share_a_file(place: Place) -> None:
+    with pytest.raises(ConfigError, match=r"spool\.path: .*spool\.db is in use by another emotiond"):
+        Spool(place.path, 10**6, 0, Counts())
+
+
+def test_a_path_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    for path in (tmp_path / "file" / "spool.db", tmp_path):
+        with pytest.raises(ConfigError, match=r"spool\.path: .* name a file in a folder that the daemon's user may"):
+            Spool(path, 10**6, 0, Counts())
+
+
+def test_a_file_of_a_newer_version_is_left_alone(place: Place) -> None:
+    place.close()
+    with sqlite3.connect(place.path or "") as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+
+    with pytest.raises(ConfigError, match="newer emotiond"):
+        place.open()
+
+
+def test_only_its_owner_may_read_the_file(place: Place) -> None:
+    assert place.path
+    assert place.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_was_changed_is_skipped_and_counted_once(place: Place) -> None:
+    for _ in range(4):
+        place.put("a")
+    damage(place.spool, place.entries("a")[1].seq)
+
+    assert [place.held("a"), place.held("a")] == [[0, 2, 3], [0, 2, 3]]
+    place.spool.commit()
+
+    assert place.counts.gone == {("a", "disk_error"): 1}
+    assert place.spool.figures()[:2] == (3, 3 * place.size)
+    assert place.spool._stored_bytes == 3 * place.size
+    place.acknowledge("a", 3)
+    assert place.spool.figures()[0] == 0
+
+
+def damage(spool: Spool, seq: int) -> None:
+    assert spool._file
+    spool._file._db.execute("UPDATE events SET record = CAST(record || 'x' AS BLOB) WHERE seq = ?", (seq,))
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 4096])
+def test_a_file_that_is_no_database_or_was_cut_is_set_aside(place: Place, bytes_left: int) -> None:
+    assert place.path
+    for _ in range(50):
+        place.put("a")
+    place.close()
+    os.truncate(place.path, bytes_left)
+    if bytes_left == 100:
+        place.path.write_text("this is no database, and never was one" * 100)
+
+    place.open()
+    place.put("a")
+
+    assert place.entries("a")[-1].id > (0, 0)
+    aside = list(place.path.parent.glob("spool.db.damaged-*"))
+    assert len(aside) == (bytes_left > 0)
+    assert place.spool.failing is None
+
+
+def test_what_can_be_read_of_a_damaged_file_is_published(place: Place) -> None:
+    assert place.path
+    for _ in range(200):
+        place.put("a", commit=False)
+    place.spool.commit()
+    waiting = [entry.id for entry in place.entries("a")]
+    place.close()
+    wipe_page(place.path, page=12)
+
+    place.open()
+    rest: list[tuple[int, int]] = []
+    while place.spool.figures()[0]:
+        rest += [entry.id for entry in place.acknowledge("a", 50)]
+
+    assert len(rest) > 100
+    assert rest == [entry_id for entry_id in waiting if entry_id in set(rest)]
+    assert list(place.path.parent.glob("spool.db.damaged-*"))
+
+
+def test_damage_found_while_running_is_counted_to_the_event(place: Place) -> None:
+    assert place.path
+    for _ in range(200):
+        place.put("a", commit=False)
+    place.spool.commit()
+    place.close()
+    place.open()
+    wipe_page(place.path, page=12)
+
+    place.put("a")
+    rest = 0
+    while place.spool.figures()[0]:
+        rest += len(place.acknowledge("a", 50))
+
+    assert 100 < rest < 201
+    assert place.counts.gone == {("a", "disk_error"): 201 - rest}
+    assert place.spool.figures()[:2] == (0, 0)
+
+
+def wipe_page(path: Path, page: int) -> None:
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
+def test_a_full_disk_is_survived_in_memory_and_nothing_is_lost(place: Place) -> None:
+    for _ in range(10):
+        place.put("a")
+    fill_disk(place.spool, True)
+    for _ in range(30):
+        place.put("a", fields={"data": b"y" * 4000})
+    assert place.spool.failing
+    assert place.counts.made["a"] == 10
+
+    for ticks in (range(25), range(25, 35)):
+        assert [round(entry.arrived) - 1 for entry in place.acknowledge("a", len(ticks))] == list(ticks)
+    fill_disk(place.spool, False)
+    place.put("a")
+
+    assert place.spool.failing is None
+    assert place.held("a") == list(range(35, 41))
+    assert place.counts.made["a"] == 41
+    assert place.counts.gone == {}
+    assert place.spool.figures()[0] == 6
+
+
+def fill_disk(spool: Spool, full: bool) -> None:
+    assert spool._file
+    pages = spool._file._db.execute("PRAGMA page_count").fetchone()[0]
+    spool._file._db.execute(f"PRAGMA max_page_count={pages if full else 10**6}")
+
+
+def test_memory_is_bounded_while_the_disk_is_full(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = {"data": b"y" * 5000}      # no page has room for it
+    monkeypatch.setattr(spool_module, "MEMORY_BYTES", 20 * (place.size + 4600))
+    place.put("a")
+    fill_disk(place.spool, True)
+
+    for _ in range(50):
+        place.put("a", fields=large)
+
+    assert place.spool.failing
+    assert place.held("a") == [0, *range(31, 51)]
+    assert place.counts.gone == {("a", "disk_error"): 30}
+    assert place.counts.made["a"] == 51
+    fill_disk(place.spool, False)
+    place.spool.commit()
+    assert place.spool.failing is None
+    assert place.held("a") == [0, *range(31, 51)]
+
+
+@given(st.dictionaries(st.text(max_size=20), st.binary(max_size=200), max_size=8))
+def test_a_record_comes_back_as_it_was(fields: dict[str, bytes]) -> None:
+    assert decode_record(encode_record(fields)) == fields
+
+
+@given(st.dictionaries(st.text(max_size=20), st.binary(max_size=200), max_size=8), st.data())
+def test_a_changed_record_is_never_taken_for_a_good_one(fields: dict[str, bytes], data: st.DataObject) -> None:
+    record = bytearray(encode_record(fields))
+    at = data.draw(st.integers(0, len(record) - 1))
+    record[at] ^= data.draw(st.integers(1, 255))
+
+    with pytest.raises(CorruptRecordError):
+        decode_record(bytes(record))
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_make_decoding_fail_otherwise(record: bytes) -> None:
+    with contextlib.suppress(CorruptRecordError):
+        decode_record(record)
+
+
+def test_ids_are_written_as_redis_does() -> None:
+    assert format_id((12, 3)) == "12-3"

@@ -389,8 +389,8 @@ def test_the_page_holds_the_figures_and_needs_nothing_else(reported: Path) -> No
     assert "Only 28 pictures: each figure is uncertain" in page
     assert 'class="bar faint"' in page
     fitted = load_info().calibration
-    assert (f"temperature {fitted.temperature:g}, abstain below {fitted.abstain_below:g}, fitted on {fitted.pictures:,} "
-            "pictures of validation") in page
+    assert (f"temperature {fitted.temperature:g}, abstain below {fitted.abstain_below:g}, "
+            f"fitted on {fitted.pictures:,} pictures of validation") in page
     assert not re.search(r"\bnan\b|\bNone\b", page)
 
 

@@ -17,10 +17,11 @@ from emotiond.events import FrameEvent, frame_fields, to_json_line
 from emotiond.frames import Frame
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
-from emotiond.spool import MemorySpool
+from emotiond.spool import Spool
 from emotiond.store import connect, describe, embedded_valkey
 from emotiond.stream import StreamReader
 
+SPOOL_BYTES = 64 << 20   # of events that wait in memory for Redis; the readers wait when it is full
 PATIENCE_SECONDS = 30.0  # without progress, before Redis counts as gone at the end
 
 
@@ -44,7 +45,7 @@ class Sink:
         self._file: BinaryIO | None = None
         self.failure: OSError | None = None
         self.crew = Crew()
-        self._spool: MemorySpool | None = None
+        self._spool: Spool | None = None
         self._publisher: Publisher | None = None
         self.result = Result("", "")
         self.keep_events = False
@@ -67,12 +68,13 @@ class Sink:
             client.ping()
         except (redis.exceptions.RedisError, OSError) as error:
             raise UnavailableError(describe(error, url)) from None
-        self._spool = MemorySpool(self._config.spool.max_bytes, lambda stream: pipeline.metrics.events_dropped.labels(
-            stream, "spool_full").inc())
+        self._spool = Spool(None, SPOOL_BYTES, self._config.spool.keep_acknowledged, pipeline.metrics)
         self._publisher = Publisher(client, url, self._config.redis, self._spool, pipeline.metrics,
                                     self._config.instance)
+        self.crew.start("spool", self._spool.run)
         self.crew.start("publisher", self._publisher.run)
         stack.callback(lambda: self.crew.join(time.monotonic() + PATIENCE_SECONDS))
+        stack.callback(self._spool.stop)
         stack.callback(self._publisher.stop)
 
     def begin(self, reader: StreamReader, result: Result, keep_events: bool) -> None:

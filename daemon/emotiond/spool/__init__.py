@@ -1,0 +1,12 @@
+"""Events between the timelines and Redis: on disk, bounded, counted, in order for each stream.
+
+queues.py     the events that wait, stream by stream
+database.py   the SQLite file that holds them
+commit.py     what one transaction writes and removes
+spool.py      the whole, as timelines, publisher and service see it
+"""
+
+from emotiond.spool.queues import Entry
+from emotiond.spool.spool import Spool
+
+__all__ = ["Entry", "Spool"]

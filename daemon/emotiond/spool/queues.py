@@ -1,0 +1,118 @@
+"""The events that wait for Redis, stream by stream, and those of them that are not on the disk yet."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from emotiond.events import EntryId, EntryIds
+from emotiond.spool.database import Position
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry of a stream's key, waiting for Redis.
+
+    Attributes:
+        seq: counts up over all events of the spool.
+        id: ms and n; changed only when another writer's ids are in the way.
+        fields: the entry's fields.
+        captured_us: capture time.
+        arrived: monotonic seconds when the frame was read, nan where an earlier run of the daemon read it.
+        size: bytes it takes in the spool.
+    """
+
+    seq: int
+    id: EntryId
+    fields: dict[str, bytes]
+    captured_us: int
+    arrived: float
+    size: int
+
+
+@dataclass(eq=False)
+class Queue:
+    """A stream's events.
+
+    Attributes:
+        name: the stream.
+        position: how far it is; goes to the disk with the next commit where `changed`.
+        ids: gives entry ids.
+        produced: seq of the last event that was counted as produced.
+        sent: entry id of the last event that the publisher has seen, which may therefore be in Redis.
+        unstored: how many events only memory has.
+        oldest_us: capture time of the first that waits, as last looked up; 0 for none.
+        kept: when events were acknowledged, and up to which id; until they have been kept long enough.
+    """
+
+    name: str
+    position: Position
+    ids: EntryIds = field(default_factory=EntryIds)
+    changed: bool = True
+    produced: int = 0
+    sent: EntryId = (0, 0)
+    unstored: int = 0
+    oldest_us: int = 0
+    kept: deque[tuple[float, EntryId]] = field(default_factory=deque[tuple[float, EntryId]])
+
+    def kept_until(self, moment: float) -> EntryId | None:
+        """Returns up to which id events were acknowledged at a monotonic time; None where none are kept so long."""
+        through = None
+        for when, entry_id in self.kept:
+            if when > moment:
+                break
+            through = entry_id
+        return through
+
+
+class Incoming:
+    """Events that only memory has, in the order they came.
+
+    Attributes:
+        bytes: their size.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._entries: deque[tuple[Queue, Entry]] = deque()
+
+    def all(self) -> list[tuple[Queue, Entry]]:
+        """Returns all of them with their streams."""
+        return list(self._entries)
+
+    def of(self, queue: Queue) -> Iterator[Entry]:
+        """Yields those of a stream."""
+        return (entry for mine, entry in self._entries if mine is queue)
+
+    def add(self, queue: Queue, entry: Entry) -> None:
+        """Takes a new one."""
+        self._entries.append((queue, entry))
+        self.bytes += entry.size
+        queue.unstored += 1
+
+    def remove_through(self, seq: int) -> None:
+        """Removes those that are on the disk now."""
+        while self._entries and self._entries[0][1].seq <= seq:
+            self._left(*self._entries.popleft())
+
+    def remove_of(self, queue: Queue, through: EntryId) -> None:
+        """Removes those of a stream up to an id, which Redis has."""
+        rest: deque[tuple[Queue, Entry]] = deque()
+        for mine, entry in self._entries:
+            if mine is queue and entry.id <= through:
+                self._left(mine, entry)
+            else:
+                rest.append((mine, entry))
+        self._entries = rest
+
+    def drop_oldest(self, after: int) -> tuple[Queue, Entry] | None:
+        """Removes and returns a live stream's first event after a seq that cannot be in Redis; None without one."""
+        for index, (queue, entry) in enumerate(self._entries):
+            if queue.position.live and entry.seq > after and entry.id > queue.sent:
+                del self._entries[index]
+                self._left(queue, entry)
+                return queue, entry
+        return None
+
+    def _left(self, queue: Queue, entry: Entry) -> None:
+        self.bytes -= entry.size
+        queue.unstored -= 1
