@@ -1,6 +1,7 @@
 """From a run to a set of weights: what its JSON says, calibrated or not, and what is refused."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,16 @@ pytest.importorskip("torch", reason="needs emotiond[train]")
 pytest.importorskip("onnxscript", reason="needs emotiond[train]")
 
 import safetensors.torch
+import torch
 
+from emotionnet.export import round_kernels
+from emotionnet.torch_classifier import load_network
 from emotiontrain import train as module
 from emotiontrain.calibrate import CalibrationError
 from emotiontrain.checkpoint import read_state, write_tensors
 from emotiontrain.evaluation.figures import classify, figures
-from emotiontrain.export import export, notice, train_command
+from emotiontrain.export import calibrate_trained, export, notice, train_command
+from emotiontrain.start import average, load_trained
 from emotiontrain.train import RunError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # torch's exporter alone takes ten seconds of a free core
@@ -163,6 +168,43 @@ def test_a_run_still_under_way_gives_its_best_so_far_and_says_so(
     assert "this run is at epoch 1 of 9; not calibrated" in capsys.readouterr().err
 
 
+def test_an_average_is_written_calibrated_and_told(
+    run: Path, data: Dataset, pictures: Path, votes: Path, tmp_path: Path
+) -> None:
+    module.train(data, tmp_path / "next", RECIPE, module.Machine(threads=1), start=run)
+    one, other = load_trained(tmp_path / "next"), load_trained(run)
+
+    assert cli.main(["export", str(tmp_path / "next"), str(tmp_path / "out"), "--version", "1", "--data", str(pictures),
+                     "--votes", str(votes), "--average", str(run), "--share", "0.25"]) == 0
+
+    info = load_info(tmp_path / "out")
+    mean = average(one, other, 0.25)
+    expected = round_kernels(mean.network).state_dict()
+    written = load_network(info).state_dict()
+    assert all(torch.allclose(tensor, expected[name], atol=1e-6) for name, tensor in written.items())
+    assert info.calibration == calibrate_trained(mean, data, "votes")
+    assert info.calibration != calibrate_trained(one, data, "votes")
+    assert info.provenance["run"] == one.name
+    assert info.provenance["start"] == other.name
+    assert info.provenance["averaged"] == {"with": other.name, "share": 0.25}
+    arguments = cli.build_parser().parse_args(info.provenance["commands"][1].split()[1:])
+    assert (arguments.average, arguments.share) == (Path("OTHER"), 0.25)
+
+
+def test_the_command_that_training_names_next_is_taken(
+    pictures: Path, votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a run"
+    assert cli.main(["train", str(pictures), str(folder), "--epochs", "1", "--batch", "8", "--side", "32",
+                     "--threads", "1", "--votes", str(votes), "--vote-weight", "0.5"]) == 0
+    told = shlex.split(capsys.readouterr().out.partition("next: ")[2])
+    named = [{"WEIGHTS": str(tmp_path / "out"), "VERSION": "1"}.get(word, word) for word in told]
+
+    assert cli.main([*named[1:], "--name", "own"]) == 0
+
+    assert load_info(tmp_path / "out").calibration.truth == "votes"
+
+
 def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_written(
     run: Path, data: Dataset, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +218,9 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_writt
         ([str(run), "--data", str(tmp_path / "nowhere")], 66, "no such folder or file"),
         ([str(run), "--data", str(pictures), "--calibrate-on", "votes"], 1, "give their CSV with --votes"),
         ([str(run), "--calibrate-on", "votes"], 2, "give them with --data"),
+        ([str(run), "--share", "0.3"], 2, "--share is that of --average; give the weights with it"),
+        ([str(run), "--average", str(tmp_path / "nowhere")], 1, "nowhere"),
+        ([str(run), "--average", "builtin"], 1, "has other labels than first@"),
     ):
         assert cli.main(["export", arguments[0], str(out), "--version", "1", *arguments[1:]]) == code
         error = capsys.readouterr().err
@@ -187,6 +232,7 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_writt
         (["--version", "1", "--name", "../escape"], "argument --name: '../escape' is not made of"),
         (["--version", "1", "--margin", "nan"], "argument --margin: 'nan' is not a number from 0.2 to 5"),
         (["--version", "1", "--shift-y", "9"], "argument --shift-y: '9' is not a number from -1 to 1"),
+        (["--version", "1", "--share", "1"], "argument --share: '1' is not a number from 0.01 to 0.99"),
     ):
         with pytest.raises(SystemExit) as ended:
             cli.main(["export", str(run), str(out), *arguments])

@@ -12,7 +12,7 @@ from emotiontrain.data.votes import majority
 from emotiontrain.evaluation.figures import reliability
 
 COLDEST, HOTTEST = 0.25, 4.0
-"""Temperatures are looked for between these; a network that is worth using lies between 0.5 and 3."""
+"""Temperatures are looked for between these; a network of use lies well within."""
 TARGET, LEAST_KEPT = 0.9, 0.7
 """What abstaining is for: nine right answers in ten, as long as it withholds at most three answers in ten."""
 

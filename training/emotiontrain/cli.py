@@ -82,7 +82,13 @@ def _train(arguments: argparse.Namespace) -> None:
     best = module.train(data, arguments.folder, recipe, machine, start=arguments.start, teachers=arguments.teacher)
     if best:
         print(f"best on validation: epoch {best['epoch']}, {best['accuracy']:.2%}; "
-              f"next: emotiontrain export {arguments.folder} WEIGHTS --version VERSION --data {arguments.data}")
+              f"next: {_export_command(arguments.folder, arguments.data, arguments.votes)}")
+
+
+def _export_command(run: Path, data: str, votes: Path | None) -> str:
+    """Returns what exports a run; its set and version are still to be named."""
+    voted = ["--votes", str(votes)] if votes else []
+    return shlex.join(["emotiontrain", "export", str(run), "WEIGHTS", "--version", "VERSION", "--data", data, *voted])
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -197,9 +203,10 @@ def build_parser() -> argparse.ArgumentParser:
                          help="a crop's side over its box's (%(default)s)")
     command.add_argument("--shift-y", type=_within(*SHIFTS), default=FACE_SHIFT_Y,
                          help="of a crop, in its sides (%(default)s)")
-    command.add_argument("--average", type=Path, metavar="WEIGHTS", help="write the mean of the run's weights and "
-                         "these, of a set or of a run; one began with the other")
-    command.add_argument("--share", type=_within(0, 1), help="of --average in that mean (0.5)")
+    command.add_argument("--average", type=Path, metavar="OTHER", help="write the mean of the run's weights and "
+                         "those of another run or set; one of the two should have begun with the other")
+    command.add_argument("--share", type=_within(0.01, 0.99),
+                         help="OTHER's part of that mean (0.5): 0.25 keeps three quarters of the run")
     command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),

@@ -38,7 +38,7 @@ def export(
         data: what the run was trained on; its validation split calibrates. Without it nothing is calibrated.
         on: what the calibration counts as true.
         other: a run or set of weights whose weights are averaged with the run's.
-        share: what `other` makes of that mean, 0..1.
+        share: what `other` makes of that mean, between 0 and 1.
 
     Raises:
         RunError: `run` holds no run, or `data` is not what it was trained on.
@@ -55,7 +55,7 @@ def export(
         if on == "votes" and data.validation.votes is None:
             raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
         _check_data(run, trained, data, log.get("data", {}))
-    averaged = None
+    of_run, averaged = trained.name, None
     if other is not None:
         with_other = load_trained(other)
         trained, averaged = average(trained, with_other, share), {"with": with_other.name, "share": share}
@@ -67,6 +67,7 @@ def export(
     fer2013 = trained.labels == LABELS and sum(counts.get("test", {}).values()) == FER2013_TEST
     provenance = {
         "data": {"set": f"https://www.kaggle.com/datasets/{KAGGLE_SET}" if fer2013 else "a set of one's own", **counts},
+        "run": of_run,
         "recipe": recipe.to_json(),
         "start": log.get("start"),
         "teachers": log.get("teachers", []),

@@ -1,5 +1,6 @@
 """What a run can build on: the weights of another run, or a set of weights, to begin with or to be taught by."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,22 +72,24 @@ def average(trained: Trained, other: Trained, share: float) -> Trained:
     """Returns the mean of two networks' tensors (arXiv:2203.05482), which works where one began with the other.
 
     Args:
-        trained: gives the name.
-        other: of the same labels, input and width.
-        share: what `other` makes of the mean, 0..1.
+        trained: one of them.
+        other: the other one, of the same labels, input and width.
+        share: what `other` makes of the mean, between 0 and 1.
 
     Raises:
         StartError: the two are not alike.
     """
-    if (other.labels, other.network.width) != (trained.labels, trained.network.width) or (
-            replace(other.spec, margin=trained.spec.margin, shift_y=trained.spec.shift_y) != trained.spec):
-        raise StartError(f"{other.name}: has other labels, another input or another width than {trained.name}; "
-                         "average networks that are alike")
-    first, second = trained.network.state_dict(), other.network.state_dict()
-    trained.network.load_state_dict({
-        name: tensor.lerp(second[name], share) if tensor.is_floating_point() else tensor
-        for name, tensor in first.items()})
-    return trained
+    other_spec = replace(other.spec, margin=trained.spec.margin, shift_y=trained.spec.shift_y)  # the daemon's alone
+    for what, own, others in (("labels", trained.labels, other.labels), ("input sizes", trained.spec, other_spec),
+                              ("widths", trained.network.width, other.network.width)):
+        if own != others:
+            raise StartError(f"--average: {other.name} has other {what} than {trained.name} ({others} and {own}); "
+                             "average networks that are alike")
+    tensors, second = trained.network.state_dict(), other.network.state_dict()
+    mean = copy.deepcopy(trained.network)
+    mean.load_state_dict({name: tensor.lerp(second[name], share) if tensor.is_floating_point() else tensor
+                          for name, tensor in tensors.items()})
+    return replace(trained, network=mean, name=f"mean@{digest_tensors(mean.state_dict())}")
 
 
 def start_from(model: EmotionNet, path: Path, labels: Sequence[str]) -> str:

@@ -15,6 +15,9 @@ else
   precision='--precision float32'
 fi
 
+# Events carry name and version of the weights: weights that are not the project's own should have another one.
+version=${VERSION:-2.1.0}
+
 emotiontrain() { "$tool" "$@"; }
 
 # `train` alone may have a launcher in front of it.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The shipped weights: the ladder's network, taught by FER+'s votes as well as by FER2013's labels. They are written to
-# RUNS/shipped/weights; the last line says how to put them in the place of those in the checkout. It goes on where it
+# RUNS/shipped/weights; the last lines say how to put them in the place of those in the checkout. It goes on where it
 # was stopped: run it again.
 # Usage: training/runs/shipped.sh DATA VOTES [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle";
 #        VOTES: what `emotiontrain votes` wrote            DEVICE and EMOTIONTRAIN: as in ladder.sh
@@ -10,13 +10,18 @@ votes=${2:?usage: $0 DATA VOTES [RUNS]}
 runs=${3:-runs}
 . "$(dirname "$0")/common.sh"
 weights=$runs/shipped/weights
+checkout=$(cd "$(dirname "$0")/../.." && pwd)
 
 "$(dirname "$0")/ladder.sh" "$data" "$runs"
 train "$data" "$runs/shipped" --votes "$votes" --vote-weight 0.7 --start "$runs/ladder" --teacher "$runs/ladder" \
   --distill 0.3 --epochs 10 --learning-rate 3e-3 --label-smoothing 0.05
-emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version 2.0.0 --average "$runs/ladder" --share 0.25 \
+emotiontrain export "$runs/shipped" "$weights" --name emotionnet --version "$version" --average "$runs/ladder" --share 0.25 \
   --data "$data" --votes "$votes" --calibrate-on votes
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split test --store --report "$runs/shipped/report"
-echo "to ship them: cp '$weights'/emotionnet.* models/emotionnet/weights/"
+cat <<END
+To ship them, beside figures in the model card, README.md, CHANGELOG.md and training/RESULTS.md:
+cp '$weights'/emotionnet.* '$checkout/models/emotionnet/weights/'
+cp '$runs/ladder/weights'/ladder.* '$checkout/training/ladder/'
+END
