@@ -68,7 +68,8 @@ class RedisConfig(_Section):
     """Where events go."""
 
     url: RedisUrl | None = None
-    """redis://, rediss:// or unix:// URL, or `embedded` for a Valkey started by the daemon itself."""
+    """redis://, rediss:// or unix:// URL; redis+sentinel://host:26379,host:26379/primary/0 or
+    redis+cluster://host:6379,host:6379, rediss+... for TLS; or `embedded` for a Valkey started by the daemon itself."""
     username: str | None = None
     """Goes before one in the URL."""
     password_file: Path | None = None

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from emotiond.redact import protect_url
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "lavfi")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
@@ -95,8 +95,26 @@ def _check_redis_url(url: str) -> str:
     protect_url(url)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in REDIS_SCHEMES or not rest:
-        raise ValueError("is no Redis URL; use redis://host:6379/0, rediss://, unix:///path or embedded")
+        raise ValueError("is no Redis URL; use redis://host:6379/0, rediss://, unix:///path, redis+sentinel://, "
+                         "redis+cluster:// or embedded")
+    if "+" in scheme:
+        try:
+            _, service, plain = split_redis_url(url)
+        except ValueError:
+            service, plain = "", "redis://host:none"
+        if (scheme.endswith("+sentinel")) != bool(service):
+            raise ValueError("names no primary, or one that is not wanted; write one like "
+                             "redis+sentinel://host:26379,host:26379/primary/0 or redis+cluster://host:6379,host:6379, "
+                             f"every host with its port, and {_SPELL}")
+        _check_plain_redis_url(plain)
+    else:
+        _check_plain_redis_url(url)
+    return url
+
+
+def _check_plain_redis_url(url: str) -> None:
     import redis.connection  # takes longer than the rest of this module
+    scheme = url.partition(":")[0]
     try:
         redis.connection.parse_url(url)
         database = urlsplit(url).path.strip("/") if scheme != "unix" else ""
@@ -107,7 +125,31 @@ def _check_redis_url(url: str) -> str:
         raise ValueError("has options that are not allowed; only db= and ssl_...= may follow the ?")
     if not re.fullmatch(r"\d*", database) or (scheme != "unix" and not _has_valid_port(url)):
         raise ValueError(f"has no valid port or database; write one like redis://host:6379/0, and {_SPELL}")
-    return url
+
+
+def split_redis_url(url: str) -> tuple[list[tuple[str, int]], str, str]:
+    """Splits a redis+sentinel:// or redis+cluster:// URL.
+
+    Returns:
+        The hosts with their ports; Sentinel's name of the primary, empty for a Cluster; a plain URL of the first host
+        with the user, the database and the options.
+
+    Raises:
+        ValueError: a host has no port.
+    """
+    scheme, _, rest = url.partition("://")
+    rest, question, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    user_part, at, names = authority.rpartition("@")
+    service, _, database = path.partition("/") if "sentinel" in scheme else ("", "", path)
+    hosts: list[tuple[str, int]] = []
+    for name in names.split(","):
+        host, _, port = name.rpartition(":")
+        if not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError("a host has no port")
+        hosts.append((host.strip("[]"), int(port)))
+    plain = f"{scheme.partition('+')[0]}://{user_part}{at}{names.partition(',')[0]}/{database}{question}{query}"
+    return hosts, service, plain
 
 
 def _has_valid_port(url: str) -> bool:

@@ -10,9 +10,9 @@ import threading
 import time
 from collections import deque
 from importlib.resources import files
-from typing import Any, cast
+from itertools import chain
+from typing import Any
 
-import redis
 import redis.exceptions as errors
 
 from emotiond.config import RedisConfig
@@ -20,12 +20,13 @@ from emotiond.events import EntryId, StatusEvent, format_id, parse_id, status_fi
 from emotiond.metrics import Metrics
 from emotiond.redact import redact
 from emotiond.spool import Entry, Spool
-from emotiond.store import describe, error_kind
+from emotiond.store import Store, describe, error_kind
 
 BATCH = 100
 STATUS_KEPT = 10_000      # entries of the status key, about
 STATUS_WAITING = 1_000    # status events held while Redis is away; the oldest go first
 TRIM_SECONDS = 30.0
+LOOK_SECONDS = 1.0       # how often Sentinel is asked for the primary
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 HOLD_SECONDS = 5.0       # between tries of a key that alone refuses writing
 HELD_TICK = 0.05         # how often others are looked at meanwhile
@@ -45,10 +46,10 @@ class Publisher:
     """
 
     def __init__(
-        self, client: redis.Redis, url: str, config: RedisConfig, spool: Spool, metrics: Metrics, instance: str
+        self, store: Store, url: str, config: RedisConfig, spool: Spool, metrics: Metrics, instance: str
     ) -> None:
         self.connected, self.error, self._error_kind = False, None, ""
-        self._client, self._url, self._config = client, url, config
+        self._store, self._url, self._config = store, url, config
         self._spool, self._metrics, self._instance = spool, metrics, instance
         self._sha: str | None = None
         self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
@@ -57,7 +58,7 @@ class Publisher:
         self._status_count = 0
         self._status_lock = threading.Lock()
         self._stop = threading.Event()
-        self._next_trim = 0.0
+        self._next_trim = self._next_look = 0.0
 
     def publish_status(self, kind: str, event: StatusEvent) -> None:
         """Hands over an event for the status key; never waits."""
@@ -73,7 +74,7 @@ class Publisher:
         while not self._stop.is_set():
             try:
                 if not self.connected:
-                    self._client.ping()
+                    self._store.ping()
                 sent = self._round()
             except (errors.RedisError, OSError) as error:
                 self._note_failure(error)
@@ -86,7 +87,7 @@ class Publisher:
                 self._stop.wait(HELD_TICK)
             elif not sent:
                 self._spool.wait(1.0)
-        self._client.close()
+        self._store.close()
 
     def drain(self, deadline: float) -> int:
         """Waits until everything is out or monotonic time `deadline` has come; returns how many events are left.
@@ -109,6 +110,9 @@ class Publisher:
     def _round(self) -> bool:
         """One exchange: a batch of each stream that has events, and the status events. Returns whether it sent any."""
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._store.follow_sentinel()
         pending = {stream: entries for stream, entries in self._spool.pending(BATCH).items()
                    if self._held.get(stream, now) <= now}
         with self._status_lock:
@@ -118,13 +122,13 @@ class Publisher:
             return False
         begin = time.monotonic()
         if pending and self._sha is None:
-            self._sha = str(self._client.script_load(SCRIPT))
-        pipe = self._client.pipeline(transaction=False)
-        for stream, entries in pending.items():
-            pipe.evalsha(self._sha or "", 1, self._key(stream), *self._arguments(stream, entries))
-        for _, fields in status:
-            pipe.xadd(self._key(STATUS), fields, maxlen=STATUS_KEPT, approximate=True)  # pyright: ignore[reportArgumentType]
-        replies = pipe.execute(raise_on_error=False)
+            self._sha = self._store.load(SCRIPT)
+        commands: list[list[Any]] = [
+            ["EVALSHA", self._sha, 1, self._key(stream), *self._arguments(stream, entries)]
+            for stream, entries in pending.items()]
+        commands += [["XADD", self._key(STATUS), "MAXLEN", "~", STATUS_KEPT, "*", *chain.from_iterable(fields.items())]
+                     for _, fields in status]
+        replies = self._store.execute(commands)
         failure: Exception | None = None
         for (stream, entries), reply in zip(pending.items(), replies, strict=False):
             if isinstance(reply, errors.NoScriptError):
@@ -216,8 +220,10 @@ class Publisher:
         """Returns the newest id between two at which the key holds a waiting entry; other writers' are passed over."""
         source, at_most = f"/emotiond/{self._instance}".encode(), format_id(last)
         while first <= last:
-            page = cast(list[tuple[bytes, dict[bytes, bytes]]],
-                        self._client.xrevrange(self._key(stream), at_most, format_id(first), BATCH))
+            page, = self._store.execute(
+                [["XREVRANGE", self._key(stream), at_most, format_id(first), "COUNT", BATCH]])
+            if isinstance(page, Exception):
+                raise page
             for name, fields in page:
                 if fields.get(b"source") == source and self._spool.waits(stream, parse_id(name)):
                     return parse_id(name)
@@ -243,10 +249,7 @@ class Publisher:
             return
         self._next_trim = time.monotonic() + TRIM_SECONDS
         oldest = int((time.time() - self._config.max_age) * 1000)
-        pipe = self._client.pipeline(transaction=False)
-        for stream in self._known:
-            pipe.xtrim(self._key(stream), minid=oldest, approximate=True)
-        pipe.execute(raise_on_error=False)
+        self._store.execute([["XTRIM", self._key(stream), "MINID", "~", oldest] for stream in self._known])
 
     def _note_failure(self, error: Exception) -> None:
         kind, text = error_kind(error), describe(error, self._url)
@@ -256,7 +259,7 @@ class Publisher:
             log.warning("%s", text)
         self.connected, self.error, self._error_kind = False, text, kind
         if kind in ("readonly", "moved"):
-            self._client.connection_pool.disconnect()  # the server is a replica now: find the primary anew
+            self._store.disconnect()  # the server is a replica now
 
     def _note_success(self) -> None:
         if not self.connected:

@@ -17,7 +17,7 @@ from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
 from emotiond.spool import Spool
-from emotiond.store import connect
+from emotiond.store import Store
 from emotiond.stream import Playback
 from emotiond.timeline import abstain_below
 from emotiond.web import WebServer, join_address
@@ -60,7 +60,7 @@ class Service:
         self.pipeline = Pipeline(config, self._emit, self._publish_status, self._wait_for_room)
         self.spool = Spool(config.spool.file, config.spool.max_bytes, config.spool.keep_acknowledged,
                            self.pipeline.metrics)
-        self.publisher = Publisher(connect(config.redis, url), url, config.redis, self.spool,
+        self.publisher = Publisher(Store(config.redis, url), url, config.redis, self.spool,
                                    self.pipeline.metrics, config.instance)
         self.pipeline.metrics.read_gauges = self._gauges
         for name, stream in config.streams.items():

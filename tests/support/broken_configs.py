@@ -151,6 +151,12 @@ BROKEN = {
         beside_a_stream(f"redis:\n  url: redis://:{SECRET}/x@redis:6379/0"), 2, "redis.url", "%2F"),
     "Redis' database in letters": Broken(
         beside_a_stream(f"redis:\n  url: redis://:{SECRET}@redis/main"), 2, "redis.url", "no valid port or database"),
+    "a Sentinel URL without the primary's name": Broken(
+        beside_a_stream(f"redis:\n  url: redis+sentinel://:{SECRET}@one:26379,two:26379"), 2, "redis.url",
+        "redis+sentinel://host:26379,host:26379/primary/0"),
+    "a Cluster URL with a host that has no port": Broken(
+        beside_a_stream(f"redis:\n  url: redis+cluster://:{SECRET}@one:6379,two"), 2, "redis.url",
+        "every host with its port"),
     "Redis' URL as a list": Broken(beside_a_stream(f"redis:\n  url: ['{REDIS}']"), 2, "redis.url", "is not text"),
     "keep no entries": Broken(beside_a_stream("redis:\n  maxlen: 0"), 2, "redis.maxlen", "greater than"),
     "keep many entries": Broken(beside_a_stream("redis:\n  maxlen: many"), 2, "redis.maxlen", "a whole number"),

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from emotiond import redact
 from emotiond.config import Config, environment_names, read_secret, unknown_environment
 from emotiond.config_file import load_config, make_config
-from emotiond.config_values import kind_of
+from emotiond.config_values import kind_of, split_redis_url
 from emotiond.errors import ConfigError
 from tests.support.commands import call
 
@@ -52,6 +52,20 @@ def test_sizes_have_units(written: str, size: int, tmp_path: Path) -> None:
     ("metrics.example:80", ("metrics.example", 80))])
 def test_an_address_is_host_and_port(written: str, address: tuple[str, int], tmp_path: Path) -> None:
     assert load(tmp_path, f"http: {{listen: {written}}}").http.address == address
+
+
+@pytest.mark.parametrize(("url", "hosts", "service", "plain"), [
+    ("redis+sentinel://a:26379,[::1]:26380/main/2", [("a", 26379), ("::1", 26380)], "main", "redis://a:26379/2"),
+    ("rediss+sentinel://me:pw@a:1/main?ssl_ca_certs=ca.pem", [("a", 1)], "main",
+     "rediss://me:pw@a:1/?ssl_ca_certs=ca.pem"),
+    ("redis+cluster://:pw@a:7000,b:7001", [("a", 7000), ("b", 7001)], "", "redis://:pw@a:7000/"),
+    ("rediss+cluster://a:7000/0", [("a", 7000)], "", "rediss://a:7000/0")])
+def test_sentinels_and_clusters_have_several_hosts(
+    url: str, hosts: list[tuple[str, int]], service: str, plain: str, tmp_path: Path
+) -> None:
+    assert split_redis_url(url) == (hosts, service, plain)
+    assert load(tmp_path, f"redis: {{url: '{url}'}}").redis.url == url
+    assert "pw" not in redact.redact(url)
 
 
 @pytest.mark.parametrize(("source", "kind"), [

@@ -13,7 +13,7 @@ from emotiond.opening import OpenError, open_source
 from emotiond.pipeline import choose_device, load_model_info, load_models
 from emotiond.redact import redact
 from emotiond.source import EndedError
-from emotiond.store import connect, describe
+from emotiond.store import Store, describe
 from emotiond.timeline import abstain_below
 
 
@@ -52,7 +52,7 @@ def _connect(config: Config) -> None:
     faults: list[str] = []
     if config.redis.url and config.redis.url != "embedded":
         try:
-            connect(config.redis, config.redis.url).ping()
+            Store(config.redis, config.redis.url).ping()
             print("redis: ok")
         except (redis.exceptions.RedisError, OSError) as error:
             faults.append(f"redis.url: {describe(error, config.redis.url)}")

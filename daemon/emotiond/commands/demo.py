@@ -15,11 +15,11 @@ from rich.table import Table
 
 from emotiond.commands.replay_report import make_console
 from emotiond.config_file import make_config
+from emotiond.embedded import embedded_valkey
 from emotiond.errors import CommandError
 from emotiond.events import ENDED_TYPE, FRAME_TYPE, FrameEvent
 from emotiond.log import setup_logging
 from emotiond.service import Service
-from emotiond.store import embedded_valkey
 from emotiond.stream import Playback
 from emotiond.subscribe import read_entries
 

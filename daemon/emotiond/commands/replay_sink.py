@@ -12,13 +12,14 @@ import redis.exceptions
 from emotiond.commands.replay_report import Result
 from emotiond.config import Config
 from emotiond.crew import Crew
+from emotiond.embedded import embedded_valkey
 from emotiond.errors import CommandError, UnavailableError
 from emotiond.events import FrameEvent, frame_fields, to_json_line
 from emotiond.frames import Frame
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.spool import Spool
-from emotiond.store import connect, describe, embedded_valkey
+from emotiond.store import Store, describe
 from emotiond.stream import StreamReader
 
 SPOOL_BYTES = 64 << 20   # of events that wait in memory for Redis; the readers wait when it is full
@@ -63,13 +64,13 @@ class Sink:
             return
         if url == "embedded":
             url = stack.enter_context(embedded_valkey())
-        client = connect(self._config.redis, url)
+        store = Store(self._config.redis, url)
         try:
-            client.ping()
+            store.ping()
         except (redis.exceptions.RedisError, OSError) as error:
             raise UnavailableError(describe(error, url)) from None
         self._spool = Spool(None, SPOOL_BYTES, self._config.spool.keep_acknowledged, pipeline.metrics)
-        self._publisher = Publisher(client, url, self._config.redis, self._spool, pipeline.metrics,
+        self._publisher = Publisher(store, url, self._config.redis, self._spool, pipeline.metrics,
                                     self._config.instance)
         self.crew.start("spool", self._spool.run)
         self.crew.start("publisher", self._publisher.run)

@@ -8,11 +8,11 @@ import threading
 
 from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_config
+from emotiond.embedded import embedded_valkey
 from emotiond.errors import ConfigError
 from emotiond.log import setup_logging
 from emotiond.redact import redact
 from emotiond.service import Service
-from emotiond.store import embedded_valkey
 
 log = logging.getLogger(__name__)
 

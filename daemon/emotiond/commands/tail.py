@@ -11,7 +11,7 @@ import redis.exceptions
 from emotiond.config_file import load_config, make_config
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
-from emotiond.store import connect, describe
+from emotiond.store import Client, connect, describe
 from emotiond.subscribe import event_keys, last_id, read_entries
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> int:
     if config.url == "embedded":
         raise ConfigError("redis.url: is embedded, on a port that the daemon chose; give --redis the URL in its log")
     url = config.url or DEFAULT_URL
-    client = connect(config, url)
     try:
+        client = connect(config, url)
         client.ping()
         _follow(client, config.key_prefix, args)
     except (redis.exceptions.RedisError, OSError) as error:
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(client: redis.Redis, prefix: str, args: argparse.Namespace) -> None:
+def _follow(client: Client, prefix: str, args: argparse.Namespace) -> None:
     if not args.json:
         print(HEADER, flush=True)
     left: int | None = args.limit

@@ -1,0 +1,140 @@
+"""Several real redis-servers on loopback: a primary with replicas watched by Sentinels, and a Cluster."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.cluster import ClusterNode, RedisCluster
+
+from tests.support.process import ServerProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import free_port, poll
+
+SERVICE = "events"
+_QUICK = {"repl-diskless-sync-delay": "0", "repl-timeout": "5", "repl-ping-replica-period": "1"}
+
+
+class SentinelProcess(ServerProcess):
+    """One Sentinel that watches a primary."""
+
+    def __init__(self, folder: Path, primary_port: int) -> None:
+        self.port = free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary_port} 2\n"
+            f"sentinel down-after-milliseconds {SERVICE} 1000\nsentinel failover-timeout {SERVICE} 3000\n")
+        super().__init__("redis-sentinel", ["redis-server", str(configuration), "--sentinel"], folder / "sentinel.log")
+        self.client = redis.Redis(port=self.port, socket_timeout=5)
+
+    def ready(self) -> bool:
+        """Tells whether it knows the primary and its replica."""
+        try:
+            found: Any = self.client.execute_command("SENTINEL", "REPLICAS", SERVICE)
+        except redis.RedisError:
+            return False
+        return len(found) >= 1
+
+
+class Watched:
+    """A primary with one replica, watched by three Sentinels; runs between entering and leaving.
+
+    Attributes:
+        servers: the two of them; which one is the primary may change.
+        url: for the daemon.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = [RedisServer(folder / f"redis{n}", persistence="aof", options=_QUICK) for n in range(2)]
+        self.sentinels = [SentinelProcess(folder / f"sentinel{n}", self.servers[0].port) for n in range(3)]
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.url = f"redis+sentinel://{hosts}/{SERVICE}/0"
+        self._stack = contextlib.ExitStack()
+
+    def primary(self) -> RedisServer:
+        """Returns the server that Sentinel calls the primary."""
+        found: Any = self.sentinels[0].client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return next(server for server in self.servers if server.port == int(found[1]))
+
+    def wait_for_replica(self) -> None:
+        """Returns when the replica has what the primary has."""
+        def is_whole() -> bool:
+            with contextlib.suppress(redis.RedisError, KeyError):
+                info: Any = self.primary().client.info("replication")
+                return info["connected_slaves"] == 1 and info["slave0"]["offset"] == info["master_repl_offset"]
+            return False
+
+        poll(is_whole, 30, "the replica is not in step")
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for server in self.servers:
+                stack.enter_context(server)
+            self.servers[1].client.replicaof("127.0.0.1", str(self.servers[0].port))
+            for sentinel in self.sentinels:
+                stack.enter_context(sentinel)
+            self.wait_for_replica()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sentinel in self.sentinels:
+            sentinel.client.close()
+        self._stack.__exit__(kind, error, trace)
+
+
+class Cluster:
+    """A Cluster of three primaries with a replica each; runs between entering and leaving.
+
+    Attributes:
+        servers: all six.
+        url: for the daemon.
+        client: for the judge.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        options = {**_QUICK, "cluster-enabled": "yes", "cluster-config-file": "nodes.conf",
+                   "cluster-node-timeout": "2000", "cluster-replica-validity-factor": "0"}
+        self.servers = [RedisServer(folder / f"node{n}", persistence="aof", options=options) for n in range(6)]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+        self._stack = contextlib.ExitStack()
+        self.client: RedisCluster | None = None
+
+    def primary_of(self, key: str) -> RedisServer:
+        """Returns the server that serves a key."""
+        assert self.client
+        self.client.nodes_manager.initialize()
+        node = self.client.get_node_from_key(key)
+        assert node
+        return next(server for server in self.servers if server.port == node.port)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for server in self.servers:
+                stack.enter_context(server)
+            nodes = [f"127.0.0.1:{server.port}" for server in self.servers]
+            subprocess.run(["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"],
+                           check=True, capture_output=True, timeout=60)
+            poll(lambda: all(self._knows_all(server) for server in self.servers), 30, "the cluster is not whole")
+            self.client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", self.servers[0].port)])
+            stack.callback(self.client.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @staticmethod
+    def _knows_all(server: RedisServer) -> bool:
+        state: Any = server.client.execute_command("CLUSTER INFO")
+        nodes: Any = server.client.execute_command("CLUSTER NODES")
+        info = state.decode() if isinstance(state, bytes) else str(state)
+        return ("cluster_state:ok" in info or "'cluster_state': 'ok'" in info) and str(nodes).count("slave") >= 3
