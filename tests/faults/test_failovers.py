@@ -112,7 +112,8 @@ def test_events_go_on_after_a_failover_in_a_cluster(
 
         poll(grows, 30, daemon.output, every_s=0.2)
         assert cluster.primary_of("emotions:door") is not old
-        tailed = run("tail", "--redis", cluster.url, "--from-start", "--json", "--limit", "350")      # 100 of a key at a time
+        limit = 350      # 100 of each key come at a time
+        tailed = run("tail", "--redis", cluster.url, "--from-start", "--json", "--limit", str(limit))
         assert tailed.code == 0
         assert {json.loads(line)["subject"] for line in tailed.out.splitlines()} == set(streams)
         assert daemon.scrape()("events_dropped_total") == 0

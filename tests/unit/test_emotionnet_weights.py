@@ -17,6 +17,8 @@ from emotionnet.classifier import load_classifier
 from emotionnet.files import write_whole
 from emotionnet.weights import BUILTIN, LABELS, Calibration, WeightsError, load_info, write_info
 
+LADDER = Path(__file__).parents[2] / "training/ladder"
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -80,6 +82,23 @@ def test_the_model_card_tells_the_figures_of_the_json() -> None:
         assert [value for value in told if f"{value:.1%}".replace("%", " %") not in card] == []
     for label, row in zip(info.labels, info.metrics["test"]["confusion"], strict=True):
         assert f"| **{label}** | " + " | ".join(map(str, row)) + " |" in card
+
+
+def test_the_ladders_weights_are_whole_and_in_the_shipped_mean() -> None:
+    ladder, shipped = load_info(LADDER), load_info()
+
+    assert all(ladder.read(suffix) for suffix in (".onnx", ".safetensors"))
+    assert shipped.provenance["averaged"]["with"] == shipped.provenance["start"] == ladder.provenance["run"]
+    assert ladder.provenance["averaged"] is None
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "training/RESULTS.md"])
+def test_the_pages_tell_the_figures_of_the_weights(page: str) -> None:
+    text = (LADDER.parents[1] / page).read_text(encoding="utf-8")
+    shipped, ladder = load_info().metrics["test"], load_info(LADDER).metrics["test"]
+
+    for accuracy in (shipped["accuracy"], shipped["votes"]["accuracy"], ladder["accuracy"]):
+        assert re.search(rf"(?<![\d.]){100 * accuracy:.1f}(?!\d)", text), accuracy
 
 
 def test_the_shipped_weights_keep_to_what_is_promised_of_them() -> None:
