@@ -43,12 +43,14 @@ class Publisher:
     Attributes:
         connected: whether the last exchange with Redis worked.
         error: the last failure in one sentence, None while it works.
+        rounds: counts up while the thread goes on, with Redis or without.
     """
 
     def __init__(
         self, store: Store, url: str, config: RedisConfig, spool: Spool, metrics: Metrics, instance: str
     ) -> None:
         self.connected, self.error, self._error_kind = False, None, ""
+        self.rounds = 0
         self._store, self._url, self._config = store, url, config
         self._spool, self._metrics, self._instance = spool, metrics, instance
         self._sha: str | None = None
@@ -72,6 +74,7 @@ class Publisher:
         """Publishes until `stop`, trying again for as long as Redis is away."""
         retry = RETRY_FIRST
         while not self._stop.is_set():
+            self.rounds += 1
             try:
                 if not self.connected:
                     self._store.ping()

@@ -11,7 +11,7 @@ from emotiond import __version__
 from emotiond.config import Config
 from emotiond.crew import Crew
 from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
-from emotiond.frames import Frame
+from emotiond.frames import Drop, Frame
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
@@ -20,10 +20,12 @@ from emotiond.spool import Spool
 from emotiond.store import Store
 from emotiond.stream import Playback
 from emotiond.timeline import abstain_below
+from emotiond.watchdog import Progress, ServiceManager
 from emotiond.web import WebServer, join_address
 
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
+LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
 _READ_SHARE = 0.3        # of it, until readers are left to themselves (opening a camera takes up to 5 s)
 _DRAIN_SHARE = 0.3       # of it, until frames not analysed yet are dropped
@@ -63,6 +65,11 @@ class Service:
         self.publisher = Publisher(Store(config.redis, url), url, config.redis, self.spool,
                                    self.pipeline.metrics, config.instance)
         self.pipeline.metrics.read_gauges = self._gauges
+        self._progress = Progress({
+            "the analyzers": self._analyzing, "the publisher": lambda: (True, self.publisher.rounds),
+            "the spool": lambda: (True, self.spool.commits)})
+        self._manager = ServiceManager()
+        self._stuck: str | None = None
         for name, stream in config.streams.items():
             self.pipeline.add_stream(name, stream, playback)
             self.spool.add_stream(name)
@@ -114,17 +121,37 @@ class Service:
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
             "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
             "http": f"http://{join_address(self._config.http.address[0], self.web.port)}"})
+        self._manager.ready()
 
     def _main_loop(self) -> None:
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        next_look = 0.0
         while not self._stopping and not self._failure():
             time.sleep(TICK_SECONDS)
             self._published = self._published or self.publisher.connected
             self.pipeline.metrics.ready.set(self.not_ready() is None)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + min(LOOK_SECONDS, (self._manager.watchdog_seconds or LOOK_SECONDS) / 3)
+                self._look_at_progress()
             if time.monotonic() >= next_heartbeat:
                 next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 states = {name: str(reader.state) for name, reader in self.pipeline.readers.items()}
                 self.publisher.publish_status(HEARTBEAT_TYPE, StatusEvent(None, streams=states))
+
+    def _look_at_progress(self) -> None:
+        stuck = self._progress.standing_still()
+        if stuck is None:
+            self._manager.alive()
+        elif self._stuck is None:
+            log.error("%s", stuck)
+        self._stuck = stuck
+        self._manager.status(stuck or self.not_ready() or f"{len(self.pipeline.readers)} streams")
+
+    def _analyzing(self) -> tuple[bool, int]:
+        """Returns whether frames wait or are analysed, and how many the analyzers have done with."""
+        counts = self.pipeline.ledger.snapshot().values()
+        return any(c.in_flight for c in counts), sum(
+            c.analyzed + c.dropped[Drop.STALE] + c.dropped[Drop.INFERENCE_ERROR] for c in counts)
 
     def shut_down(self) -> bool:
         """Sources stop, frames drain, analyzers join, the spool drains, then Redis and HTTP close.
@@ -134,6 +161,7 @@ class Service:
         """
         failure = self._failure()
         self._stopping = True
+        self._manager.stopping()
         self.pipeline.metrics.ready.set(0)
         waiting_events = self.spool.figures()[0]
         log.info("stopping", extra={"events_waiting": waiting_events} if waiting_events else None)
@@ -183,7 +211,7 @@ class Service:
 
     def _not_healthy(self) -> str | None:
         failure = self._failure()
-        return f"thread {failure[0]} died" if failure else None
+        return f"thread {failure[0]} died" if failure else self._stuck
 
     def _streams(self) -> object:
         counts = self.pipeline.ledger.snapshot()

@@ -64,6 +64,7 @@ class Spool:
         max_bytes: the most it holds.
         durable: whether events outlive the process.
         failing: why the disk takes no events at present, None while it does.
+        commits: counts up while the spool's thread goes on.
     """
 
     def __init__(self, path: Path | None, max_bytes: int, keep_seconds: float, listener: Listener) -> None:
@@ -80,6 +81,7 @@ class Spool:
             UnavailableError: the disk fails.
         """
         self.max_bytes, self.durable, self.failing = max_bytes, path is not None, None
+        self.commits = 0
         self._path, self._keep_seconds, self._listener = path, keep_seconds, listener
         self._disk = threading.Lock()     # taken before the other; held while the database works
         self._lock = threading.Lock()     # guards what follows, and is never held for long
@@ -173,6 +175,7 @@ class Spool:
             finally:
                 self._writing = 0
             self._look_up_oldest()
+        self.commits += 1
 
     def pending(self, most: int) -> dict[str, list[Entry]]:
         """Returns up to `most` of the oldest entries of each stream that has any to send; they stay."""
