@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --no-compile
 PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo test lint bench pins clean
+.PHONY: help demo test lint bench chaos pins clean
 
 help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
 	@echo "make test    every test that can run here (ARGS='-k redis' is handed to pytest)"
 	@echo "make lint    style and types"
 	@echo "make bench   figures of this machine (ARGS is handed on)"
+	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
 	@echo "make pins    writes requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes newer versions)"
 	@echo "make clean   removes $(VENV) and what was built"
 
@@ -29,6 +30,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: $(VENV)/.dev
+	@tests/install_servers
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) pyproject.toml $(ARGS) -o requirements/base.txt

@@ -114,6 +114,16 @@ class Cluster:
         assert node
         return next(server for server in self.servers if server.port == node.port)
 
+    def failed_over_from(self, old: RedisServer) -> bool:
+        """Tells whether every slot is served again without a server that died."""
+        alive = [server for server in self.servers if server is not old]
+        masters = [line for line in _nodes(alive[0]) if "master" in line and "fail" not in line]
+        return len(masters) == 3 and all("cluster_state:ok" in _cluster_info(server) for server in alive)
+
+    def wait_until_whole(self) -> None:
+        """Returns when all six agree that there are three primaries with a replica in step each."""
+        poll(lambda: all(self._knows_all(server) for server in self.servers), 60, "the cluster is not whole")
+
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             for server in self.servers:
@@ -121,7 +131,7 @@ class Cluster:
             nodes = [f"127.0.0.1:{server.port}" for server in self.servers]
             subprocess.run(["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"],
                            check=True, capture_output=True, timeout=60)
-            poll(lambda: all(self._knows_all(server) for server in self.servers), 30, "the cluster is not whole")
+            self.wait_until_whole()
             self.client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", self.servers[0].port)])
             stack.callback(self.client.close)
             self._stack = stack.pop_all()
@@ -134,7 +144,22 @@ class Cluster:
 
     @staticmethod
     def _knows_all(server: RedisServer) -> bool:
-        state: Any = server.client.execute_command("CLUSTER INFO")
-        nodes: Any = server.client.execute_command("CLUSTER NODES")
-        info = state.decode() if isinstance(state, bytes) else str(state)
-        return ("cluster_state:ok" in info or "'cluster_state': 'ok'" in info) and str(nodes).count("slave") >= 3
+        try:
+            nodes = _nodes(server)
+            info: Any = server.client.info("replication")
+            in_step = info["role"] == "master" or info["master_link_status"] == "up"
+            return (in_step and "cluster_state:ok" in _cluster_info(server)
+                    and sum("slave" in node for node in nodes) == 3
+                    and not any("fail" in node or "disconnected" in node for node in nodes))
+        except redis.RedisError:
+            return False
+
+
+def _cluster_info(server: RedisServer) -> str:
+    return subprocess.run(["redis-cli", "-p", str(server.port), "CLUSTER", "INFO"], capture_output=True, text=True,
+                          check=True, timeout=10).stdout
+
+
+def _nodes(server: RedisServer) -> list[str]:
+    return subprocess.run(["redis-cli", "-p", str(server.port), "CLUSTER", "NODES"], capture_output=True, text=True,
+                          check=True, timeout=10).stdout.splitlines()

@@ -1,0 +1,1 @@
+"""Random faults against delivery, with a seed and a judge: `make chaos`."""
