@@ -71,7 +71,7 @@ def main() -> None:
     for thread in threads:
         thread.start()
     feed(spool, names, arguments.run, arguments.rate, stop)
-    left = publisher.drain(time.monotonic() + 120)
+    left = spool.drain(time.monotonic() + 120)      # however long Redis is away
     publisher.stop()
     spool.stop()
     for thread in threads:
