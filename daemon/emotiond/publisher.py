@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 import redis.exceptions as errors
@@ -32,9 +32,15 @@ HOLD_SECONDS = 5.0       # between tries of a key that alone refuses writing
 HELD_TICK = 0.05         # how often others are looked at meanwhile
 STATUS = "status"
 SCRIPT = files("emotiond").joinpath("append.lua").read_text(encoding="utf-8")
+MOST_ID = 2**62           # of either part of an entry id: beyond, there is no room to rise
+SAID_SECONDS = 60.0      # how often it is said of a key that another writer is there
 _ASK_ONLY = ""
 
 log = logging.getLogger(__name__)
+
+
+class UnusableKeyError(Exception):
+    """A key to which nothing can be appended; the message names the mend."""
 
 
 class Publisher:
@@ -60,6 +66,8 @@ class Publisher:
         self._status_count = 0
         self._status_lock = threading.Lock()
         self._stop = threading.Event()
+        self._connections = 0                                  # those that were opened when the keys were asked
+        self._said: dict[str, float] = {}                      # stream -> when another writer was named last
         self._next_trim = self._next_look = 0.0
 
     def publish_status(self, kind: str, event: StatusEvent) -> None:
@@ -72,12 +80,16 @@ class Publisher:
 
     def run(self) -> None:
         """Publishes until `stop`, trying again for as long as Redis is away."""
-        retry = RETRY_FIRST
+        retry, in_vain = RETRY_FIRST, 0
+        self._spool.expires = False
         while not self._stop.is_set():
             self.rounds += 1
             try:
                 if not self.connected:
                     self._store.ping()
+                if self._store.connections != self._connections:  # it may be another server, and lack what that one had
+                    self._connections = self._store.connections
+                    self._known.clear()
                 sent = self._round()
             except (errors.RedisError, OSError) as error:
                 self._note_failure(error)
@@ -86,10 +98,9 @@ class Publisher:
                 continue
             self._note_success()
             retry = RETRY_FIRST
-            if not sent and self._held:
+            in_vain = 0 if sent or self._spool.wait(HELD_TICK if self._held else 1.0) else in_vain + 1
+            if self._held or in_vain > 2:  # what waits cannot be sent or read at present
                 self._stop.wait(HELD_TICK)
-            elif not sent:
-                self._spool.wait(1.0)
         self._store.close()
 
     def drain(self, deadline: float) -> int:
@@ -97,8 +108,11 @@ class Publisher:
 
         Events that outlive the process do not wait for a Redis that is away.
         """
-        left = self._spool.drain(deadline, lambda: self._spool.durable and not self.connected)
-        while self._status and STATUS not in self._held and time.monotonic() < deadline:
+        def hopeless() -> bool:
+            return self._spool.all_stored() and not self.connected
+
+        left = self._spool.drain(deadline, hopeless)
+        while self._status and STATUS not in self._held and time.monotonic() < deadline and not hopeless():
             time.sleep(0.01)
         return left
 
@@ -114,10 +128,14 @@ class Publisher:
         """One exchange: a batch of each stream that has events, and the status events. Returns whether it sent any."""
         now = time.monotonic()
         if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
             self._store.follow_sentinel()
-        pending = {stream: entries for stream, entries in self._spool.pending(BATCH).items()
+            took = time.monotonic() - now
+            self._next_look = now + took + max(LOOK_SECONDS, 10 * took)
+        pending = {stream: _alike(entries) for stream, entries in self._spool.pending(BATCH).items()
                    if self._held.get(stream, now) <= now}
+        unsure = [stream for stream in self._spool.acknowledged() if stream not in self._known]
+        self._spool.expires = all(stream in self._held for stream in unsure)  # what Redis may have lost is needed yet
+        pending |= {stream: [] for stream in unsure if stream not in pending and self._held.get(stream, now) <= now}
         with self._status_lock:
             status = list(self._status) if self._held.get(STATUS, now) <= now else []
         if not pending and not status:
@@ -137,9 +155,13 @@ class Publisher:
             if isinstance(reply, errors.NoScriptError):
                 self._sha = None
             elif isinstance(reply, Exception):  # it may have been written in part
+                self._known.pop(stream, None)
                 failure = self._hold(stream, reply) or failure
             else:
-                self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
+                try:
+                    self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
+                except UnusableKeyError as error:
+                    self._hold(stream, error)
         for (number, _), reply in zip(status, replies[len(pending):], strict=False):
             if isinstance(reply, Exception):
                 failure = self._hold(STATUS, reply) or failure
@@ -167,9 +189,10 @@ class Publisher:
 
     def _arguments(self, stream: str, entries: list[Entry]) -> list[Any]:
         known = self._known.get(stream, _ASK_ONLY)
-        width = 2 * len(entries[0].fields)
         if known == _ASK_ONLY:
-            return [known, 0, width]
+            return [known, 0, 0]
+        self._spool.raise_ids(stream, entries, parse_id(known))
+        width = 2 * len(entries[0].fields)
         arguments: list[Any] = [known, self._config.maxlen or 0, width]
         for entry in entries:
             arguments.append(format_id(entry.id))
@@ -179,6 +202,8 @@ class Publisher:
 
     def _take_reply(self, stream: str, entries: list[Entry], outcome: int, last: str) -> None:
         known, last_id = self._known.pop(stream, None), parse_id(last)
+        if max(last_id) > MOST_ID:
+            raise UnusableKeyError(f"the key's last id {last} leaves no room for later ones; delete the key")
         if outcome:
             if outcome == 2:
                 self._note_deleted(stream)
@@ -190,7 +215,7 @@ class Publisher:
 
     def _reconcile(self, stream: str, entries: list[Entry], last: EntryId, was_known: bool) -> None:
         """Finds out why a key's last id is not the one expected, so that the next batch can be appended after it."""
-        acknowledged = self._spool.acknowledged(stream)
+        acknowledged = self._spool.acknowledged().get(stream, (0, 0))
         if found := self._acknowledge_found(stream, entries, last):
             log.info("replies had been lost; the entries are there", extra={"stream": stream, "events": found})
             self._metrics.resent.labels("lost_reply").inc(found)
@@ -202,38 +227,47 @@ class Publisher:
             log.warning("key lost entries that Redis had acknowledged (failover or restore); sending them again",
                         extra={"stream": stream, "was": format_id(acknowledged), "is": format_id(last),
                                "events": again})
-        if self._spool.rise_above(stream, last) or (was_known and not found and last > acknowledged):
-            log.warning("key holds later entries of another writer; going on above them",
-                        extra={"stream": stream, "last_id": format_id(last)})
+        elif last > acknowledged and (was_known or acknowledged > (0, 0) or (entries and entries[0].id <= last)):
+            self._note_other_writer(stream, last)
+        self._spool.raise_ids(stream, [], last)
 
     def _acknowledge_found(self, stream: str, entries: list[Entry], last: EntryId) -> int:
-        """Acknowledges the waiting entries that are in Redis, or have been and were trimmed; returns how many.
+        """Acknowledges the waiting entries that are in Redis, or have been and were removed; returns how many.
 
         Entries get there in order and are trimmed in order: the newest one found tells of all before it.
         """
-        found = 0
-        newest = self._find_newest(stream, entries[0].id, last)
-        while newest and (done := [entry for entry in entries if entry.id <= newest]):
-            self._acknowledge(stream, done)
-            found += len(done)
-            entries = self._spool.pending(BATCH).get(stream, [])
+        found, newest = 0, self._find_newest(stream, entries[0].id, last) if entries else None
+        while newest:
+            count = next((index + 1 for index, entry in enumerate(entries) if entry.id == newest), None)
+            self._acknowledge(stream, entries[:count])
+            found += len(entries[:count])
+            entries = self._spool.pending(BATCH).get(stream, []) if count is None else []
+            newest = newest if entries else None
         return found
 
     def _find_newest(self, stream: str, first: EntryId, last: EntryId) -> EntryId | None:
         """Returns the newest id between two at which the key holds a waiting entry; other writers' are passed over."""
-        source, at_most = f"/emotiond/{self._instance}".encode(), format_id(last)
-        while first <= last:
-            page, = self._store.execute(
-                [["XREVRANGE", self._key(stream), at_most, format_id(first), "COUNT", BATCH]])
+        at_most, looking = format_id(last), first <= last
+        while looking:
+            page, = self._store.execute([["XREVRANGE", self._key(stream), at_most, format_id(first), "COUNT", BATCH]])
             if isinstance(page, Exception):
                 raise page
+            gone = at_most == format_id(last) and (not page or parse_id(page[0][0]) < last)
+            if gone and self._spool.find(stream, last):
+                return last  # ours, and removed by who read it
             for name, fields in page:
-                if fields.get(b"source") == source and self._spool.waits(stream, parse_id(name)):
+                waiting = self._spool.find(stream, parse_id(name))
+                if waiting and all(fields.get(key.encode()) == waiting.get(key) for key in ("source", "id")):
                     return parse_id(name)
-            if len(page) < BATCH:
-                break
-            at_most = f"({page[-1][0].decode()}"
+            looking = len(page) == BATCH
+            at_most = f"({page[-1][0].decode()}" if page else ""
         return None
+
+    def _note_other_writer(self, stream: str, last: EntryId) -> None:
+        if time.monotonic() >= self._said.get(stream, 0.0):
+            self._said[stream] = time.monotonic() + SAID_SECONDS
+            log.warning("key holds later entries of another writer; going on above them",
+                        extra={"stream": stream, "last_id": format_id(last)})
 
     def _note_deleted(self, stream: str) -> None:
         log.warning("key was deleted by someone; going on without its old entries", extra={"stream": stream})
@@ -269,3 +303,8 @@ class Publisher:
             log.info("Redis answers at %s", redact(self._url))
         self.connected, self.error = True, None
         self._metrics.redis_up.set(1)
+
+
+def _alike(entries: list[Entry]) -> list[Entry]:
+    """Returns the first entries that have as many fields; an earlier version of the daemon may have written fewer."""
+    return list(takewhile(lambda entry: len(entry.fields) == len(entries[0].fields), entries))

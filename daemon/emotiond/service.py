@@ -182,7 +182,7 @@ class Service:
             self.spool.close()
         if alive:
             log.error("threads did not end in time", extra={"threads": ", ".join(alive)})
-        safe = self.spool.durable and not self.spool.failing
+        safe = self.spool.all_stored() and "spool" not in alive
         if left and safe:
             log.warning("events stay in the spool for the next start: %s", self.publisher.error or "Redis is slow",
                         extra={"events": left})

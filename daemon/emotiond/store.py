@@ -1,7 +1,7 @@
 """Connections to Redis or Valkey, alone, behind Sentinels or as a Cluster; and what their errors mean."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import redis
@@ -34,7 +34,11 @@ Client = redis.Redis | RedisCluster
 
 
 class Store:
-    """One Redis, Sentinel's primary or Cluster as the publisher needs it; nothing is ever retried by itself."""
+    """One Redis, Sentinel's primary or Cluster as the publisher needs it; nothing is ever retried by itself.
+
+    Attributes:
+        connections: counts those that were opened; a pool replaces a lost one without a word.
+    """
 
     def __init__(self, config: RedisConfig, url: str) -> None:
         """Makes a client; a Cluster is asked for its nodes by the first exchange.
@@ -43,6 +47,7 @@ class Store:
             config: user name and password file, where given.
             url: of Redis, as `connect` takes it.
         """
+        self.connections = 0
         self._config, self._url = config, url
         self._client: Client | None = None
 
@@ -66,7 +71,7 @@ class Store:
         """
         client = self._connected()
         if isinstance(client, RedisCluster):
-            return [_reply_or_error(client, command) for command in commands]
+            return _execute_in_cluster(client, commands)
         pipe = client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
@@ -95,17 +100,21 @@ class Store:
 
     def _connected(self) -> Client:
         if self._client is None:
-            self._client = connect(self._config, self._url)
+            self._client = connect(self._config, self._url, self._note_connection)
         return self._client
 
+    def _note_connection(self) -> None:
+        self.connections += 1
 
-def connect(config: RedisConfig, url: str) -> Client:
+
+def connect(config: RedisConfig, url: str, opened: Callable[[], None] = lambda: None) -> Client:
     """Returns a client that never retries by itself: a retried append whose reply was lost would stand twice.
 
     Args:
         config: user name and password file, where given.
         url: redis://, rediss:// or unix://; redis+sentinel://host:port,host:port/service/db;
             redis+cluster://host:port,host:port. rediss+... for TLS.
+        opened: called after each connection that is opened.
 
     Raises:
         redis.exceptions.RedisError: no node of a Cluster answers.
@@ -117,6 +126,12 @@ def connect(config: RedisConfig, url: str) -> Client:
     credentials = {"username": config.username} if config.username else {}
     if config.password_file:
         credentials["password"] = read_secret(config.password_file)
+    def greet(connection: Any) -> None:
+        connection.on_connect()
+        opened()
+
+    if kind != "cluster":
+        options["redis_connect_func"] = greet
     if not kind:
         client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
         client.connection_pool.connection_kwargs.update(credentials)  # the URL's go before arguments of from_url
@@ -130,19 +145,33 @@ def connect(config: RedisConfig, url: str) -> Client:
     options |= tls
     if kind == "sentinel":
         sentinel_options = options | {"db": 0}
-        for name in ("username", "password"):  # are those of the primary
+        for name in ("username", "password", "redis_connect_func"):  # are those of the primary
             sentinel_options.pop(name, None)
         sentinels = Sentinel(hosts, sentinel_kwargs=sentinel_options | {"retry": Retry(NoBackoff(), 0)}, **options)
         return sentinels.master_for(service, redis.Redis, retry=Retry(NoBackoff(), 0))
     options.pop("db", None)
+    options["redis_connect_func"] = lambda *_: opened()  # a Cluster's client greets by itself
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], retry=Retry(NoBackoff(), 0), **options)
 
 
-def _reply_or_error(client: RedisCluster, command: Sequence[Any]) -> object:
-    try:
-        return cast(Any, client).execute_command(*command)
-    except (errors.RedisError, OSError) as error:
-        return error
+def _execute_in_cluster(client: RedisCluster, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Sends commands one by one; a node that did not answer one is not asked again in this round."""
+    replies: list[Any] = []
+    silent: dict[str, Exception] = {}
+    for command in commands:
+        key = command[3] if command[0] == "EVALSHA" else command[1]
+        node = None
+        try:
+            node = client.get_node_from_key(key)
+            if node and node.name in silent:
+                replies.append(silent[node.name])
+                continue
+            replies.append(cast(Any, client).execute_command(*command))
+        except (errors.RedisError, OSError) as error:
+            replies.append(error)
+            if isinstance(error, errors.ConnectionError | errors.TimeoutError | OSError) and node:
+                silent[node.name] = error
+    return replies
 
 
 def error_kind(error: Exception) -> str:

@@ -184,6 +184,8 @@ class StreamReader:
             self._hand_on(decoded, source, start_us + round(since_start * 1_000_000))
 
     def _hand_on(self, decoded: Decoded, source: Source, file_us: int) -> None:
+        if not source.live:
+            self._wait_for_room(self._stop.is_set)
         self._ledger.read(self.name)
         index, self._index = self._index, self._index + 1
         arrived, arrived_us, clock = decoded.arrived, decoded.arrived_us, decoded.clock
@@ -200,8 +202,6 @@ class StreamReader:
         elif self.config.max_fps and not self._is_due(captured_us / 1_000_000, self.config.max_fps):
             self._ledger.dropped(self.name, Drop.MAX_FPS)
         else:
-            if not source.live:
-                self._wait_for_room(self._stop.is_set)
             self._buffers.put(Frame(
                 self.name, index, decoded.pts, captured_us, clock, arrived,
                 arrived_us if source.live else None, picture))

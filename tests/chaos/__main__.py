@@ -24,7 +24,7 @@ from tests.chaos.feeder import Body
 from tests.support.daemon import with_path
 from tests.support.process import ServerProcess
 from tests.support.proxy import LossyProxy
-from tests.support.redis_groups import Cluster, Watched
+from tests.support.redis_groups import Cluster, Watched, role
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 
@@ -154,14 +154,6 @@ class Chaos:
         if self.kind == "single":
             return self.server.client
         return self.watched.primary().client if self.kind == "sentinel" else self.cluster.client
-
-
-def role(server: RedisServer) -> str:
-    """Returns master, slave, or what keeps it from telling."""
-    try:
-        return str(server.client.info("replication")["role"])  # pyright: ignore[reportIndexIssue]
-    except redis.RedisError as error:
-        return type(error).__name__
 
 
 def read_produced(file: Path) -> tuple[dict[tuple[int, str], int], list[str]]:

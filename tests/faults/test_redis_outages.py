@@ -22,6 +22,10 @@ from tests.support.videos import write_video
 from tests.support.waiting import poll
 
 FPS = 10
+HEARTBEATS = """
+import emotiond.service
+emotiond.service.HEARTBEAT_SECONDS = 0.5
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def scene(tmp_path: Path, clip: Path, require_server: Callable[[str], None]) -> 
         RedisServer(tmp_path / "redis", persistence="aof") as server,
         LossyProxy(server.port) as proxy,
         Daemon(tmp_path, {"door": endless(clip, FPS)},
-               f"redis://127.0.0.1:{proxy.port}/0") as daemon,
+               f"redis://127.0.0.1:{proxy.port}/0", before=HEARTBEATS) as daemon,
     ):
         scene = Scene(daemon, server, proxy)
         scene.wait_for_more()

@@ -167,6 +167,145 @@ def test_what_redis_lost_after_acknowledging_it_is_sent_again(
     assert line.counter("events_resent_total", reason="rewind") == 20
 
 
+def test_a_quiet_streams_loss_is_noticed_when_redis_answers_again(
+    make_line: Callable[..., Line], redis_server: RedisServer
+) -> None:
+    line = make_line()
+    line.thread.start()
+    put_numbers(line, 0, 30)
+    wait_until_sent(line)
+    client = redis_server.client
+    kept: Any = client.xrange("emotions:door", count=10)
+    client.delete("emotions:door")
+    for entry_id, fields in kept:
+        client.xadd("emotions:door", fields, id=entry_id)
+
+    client.client_kill_filter(_type="normal", skipme=True)      # as a failover would; the stream has nothing new
+    line.put("lobby")
+
+    poll(lambda: numbers(redis_server) == list(range(30)), 10, "what was lost was not sent again")
+    assert line.counter("events_resent_total", reason="rewind") == 20
+
+
+def test_a_quiet_streams_loss_is_noticed_by_the_next_run_however_late(
+    make_line: Callable[..., Line], redis_server: RedisServer
+) -> None:
+    line = make_line()
+    line.thread.start()
+    put_numbers(line, 0, 30)
+    wait_until_sent(line)
+    line.end()
+    kept: Any = redis_server.client.xrange("emotions:door", count=10)
+    redis_server.client.delete("emotions:door")
+    for entry_id, fields in kept:
+        redis_server.client.xadd("emotions:door", fields, id=entry_id)
+
+    line = make_line()
+    line.spool._keep_seconds = 0.0
+    line.spool.expires = False      # as the publisher's thread does first
+    line.spool.commit()
+    line.thread.start()
+
+    poll(lambda: numbers(redis_server) == list(range(30)), 10, "what was lost was not sent again")
+
+
+def test_an_id_beyond_all_others_makes_its_key_alone_unusable(line: Line, redis_server: RedisServer) -> None:
+    redis_server.client.xadd("emotions:door", {"x": "y"}, id="9999999999999999999-1")
+    line.thread.start()
+    put_numbers(line, 0, 3)
+    line.put("lobby")
+    poll(lambda: redis_server.client.xlen("emotions:lobby") == 1, 10, "the other stream waits")
+    poll(lambda: (line.counter("redis_errors_total", kind="other") or 0) >= 1, 10, "not counted")
+    assert line.thread.is_alive()
+
+    redis_server.client.delete("emotions:door")
+
+    poll(lambda: redis_server.client.xlen("emotions:door") == 3, 20, "the stream does not go on")
+
+
+def test_a_backlog_goes_out_beside_a_busy_other_writer(line: Line, redis_server: RedisServer) -> None:
+    for first in range(0, 3000, 500):
+        put_numbers(line, first, first + 500)
+    stop = threading.Event()
+
+    def write() -> None:
+        client = connect(RedisConfig(), redis_server.url)
+        while not stop.wait(0.02):
+            client.xadd("emotions:door", {"type": "foreign"})
+        client.close()
+
+    other = threading.Thread(target=write)
+    other.start()
+    try:
+        line.thread.start()
+        poll(lambda: line.spool.figures()[0] == 0, 20, "the backlog stays")
+    finally:
+        stop.set()
+        other.join()
+
+    assert numbers(redis_server) == list(range(3000))
+
+
+@pytest.mark.parametrize("removed", ["deleted", "trimmed"])
+def test_what_a_consumer_removed_before_the_reply_was_lost_does_not_come_again(
+    make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path, removed: str
+) -> None:
+    first = make_line()
+    put_numbers(first, 0, 150)
+    first.spool.close()
+    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
+    first = make_line()
+    first.thread.start()
+    wait_until_sent(first)
+    first.end()
+    entries: Any = redis_server.client.xrange("emotions:door")
+    if removed == "deleted":
+        redis_server.client.xdel("emotions:door", *(entry_id for entry_id, _ in entries))
+    else:
+        redis_server.client.xtrim("emotions:door", maxlen=0)
+
+    second = make_line("before.db")
+    put_numbers(second, 150, 153)
+    second.thread.start()
+    wait_until_sent(second)
+
+    assert numbers(redis_server) == [150, 151, 152]
+
+
+def test_another_instance_name_makes_no_stranger_of_what_was_sent(
+    make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    first = make_line()
+    put_numbers(first, 0, 20)
+    first.spool.close()
+    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
+    first = make_line()
+    first.thread.start()
+    wait_until_sent(first)
+    first.end()
+
+    second = make_line("before.db")
+    second.publisher._instance = "renamed"
+    second.thread.start()
+    wait_until_sent(second)
+
+    assert numbers(redis_server) == list(range(20))
+
+
+def test_entries_with_another_number_of_fields_are_sent_whole(line: Line, redis_server: RedisServer) -> None:
+    put_numbers(line, 0, 3)
+    for number in range(3, 6):
+        line.spool.put("door", {"source": b"/emotiond/test", "new": b"field", "data": b"%d" % number},
+                       CAPTURED_US + 1000 * number, time.monotonic(), CAPTURED_US)
+    line.spool.commit()
+    line.thread.start()
+    wait_until_sent(line)
+
+    found: Any = redis_server.client.xrange("emotions:door")
+    assert [len(fields) for _, fields in found] == [2, 2, 2, 3, 3, 3]
+    assert numbers(redis_server) == list(range(6))
+
+
 def test_a_key_that_was_deleted_is_not_filled_again_by_the_next_run(
     make_line: Callable[..., Line], redis_server: RedisServer
 ) -> None:

@@ -17,6 +17,15 @@ SERVICE = "events"
 _QUICK = {"repl-diskless-sync-delay": "0", "repl-timeout": "5", "repl-ping-replica-period": "1"}
 
 
+def role(server: RedisServer) -> str:
+    """Returns master or slave, or what kept it from telling: it hangs up when its role changes."""
+    try:
+        info: Any = server.client.info("replication")
+    except redis.RedisError as error:
+        return type(error).__name__
+    return info["role"]
+
+
 class SentinelProcess(ServerProcess):
     """One Sentinel that watches a primary."""
 

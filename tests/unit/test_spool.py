@@ -265,7 +265,7 @@ def test_bytes_are_bounded_ids_rise_and_no_event_is_lost_uncounted(
     waiting = {name: place.entries(name) for name in place.streams}
     in_files = sum(entry.size for entry in waiting["file"])
     in_flight = sum(entry.size for name in ("camera", "door") for entry in waiting[name]
-                    if entry.id <= place.spool._queues[name].sent)
+                    if entry.seq <= place.spool._queues[name].sent)
     count, held, _ = place.spool.figures()
     assert held == sum(entry.size for entries in waiting.values() for entry in entries)
     assert held <= max(place.max_bytes, in_files + in_flight)
@@ -275,56 +275,77 @@ def test_bytes_are_bounded_ids_rise_and_no_event_is_lost_uncounted(
     assert place.counts.made.total() == len(events) == count + acknowledged + place.counts.gone.total()
 
 
-def test_ids_above_another_writers_are_given_to_what_waits_and_to_what_comes(make: Callable[..., Place]) -> None:
+def test_ids_above_another_writers_are_given_to_what_is_sent_and_to_what_comes(make: Callable[..., Place]) -> None:
     place = make("a", "b")
     for stream in "aab":
         place.put(stream)
-    place.put("a", captured_us=NOW_US, commit=False)
+    place.put("a", captured_us=NOW_US)
     before = [entry.id for entry in place.entries("b")]
     other = (NOW_US // 1000 + 20, 7)
+    entries = place.spool.pending(2)["a"]
 
-    assert place.spool.rise_above("a", other)
+    place.spool.raise_ids("a", entries, other)
 
     place.put("a", captured_us=NOW_US)
-    ids = [entry.id for entry in place.entries("a")]
-    assert ids == [(other[0], 8), (other[0] + 20, 0), (other[0] + 20, 1), (other[0] + 20, 2)]
+    assert [entry.id for entry in entries] == [(other[0], 8), (NOW_US // 1000 + 40, 0)]
+    assert [entry.id for entry in place.entries("a")[:2]] == [entry.id for entry in entries]
     assert [entry.id for entry in place.entries("b")] == before
+    assert place.held("a") == [0, 1, 3, 4]
+    assert place.entries("a")[3].id > entries[1].id
 
 
 def test_ids_stay_where_they_are_above_already(make: Callable[..., Place]) -> None:
     place = make("a")
     place.put("a")
-    before = [entry.id for entry in place.entries("a")]
+    before = place.entries("a")
 
-    assert not place.spool.rise_above("a", (NOW_US // 1000 - 1, 0))
+    place.spool.raise_ids("a", before, (NOW_US // 1000 - 1, 0))
 
-    assert [entry.id for entry in place.entries("a")] == before
+    assert [entry.id for entry in place.entries("a")] == [(NOW_US // 1000, 0)]
 
 
 def test_an_empty_queue_rises_for_what_comes(make: Callable[..., Place]) -> None:
     place = make("a")
 
-    assert not place.spool.rise_above("a", (NOW_US // 1000 + 1000, 3))
+    place.spool.raise_ids("a", [], (NOW_US // 1000 + 1000, 3))
 
     place.put("a")
     assert place.entries("a")[0].id == (NOW_US // 1000 + 1000, 4)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20),
-       st.tuples(st.integers(0, 2 * 10**12), st.integers(0, 99)))
-def test_all_ids_are_above_another_writers_and_in_order(steps: list[int], other: tuple[int, int]) -> None:
+       st.tuples(st.integers(0, 2 * 10**12), st.integers(0, 99)), st.integers(1, 20))
+def test_what_is_sent_is_above_another_writers_and_in_order_however_often_it_rises(
+    steps: list[int], other: tuple[int, int], at_a_time: int
+) -> None:
     place = Place("a", events=100)
     at = 0
     for step in steps:
         at += step
         place.put("a", captured_us=at, live=False)
 
-    place.spool.rise_above("a", other)
-    place.put("a", captured_us=at, live=False)
+    sent: list[tuple[int, int]] = []
+    while entries := place.spool.pending(at_a_time).get("a"):
+        place.spool.raise_ids("a", entries, max([other, *sent]))
+        sent += [entry.id for entry in entries]
+        place.spool.acknowledge("a", entries)
 
-    ids = [entry.id for entry in place.entries("a")]
-    assert ids == sorted(set(ids))
-    assert ids[0] > other
+    assert len(sent) == len(steps)
+    assert sent == sorted(set(sent))
+    assert sent[0] > other
+
+
+def test_a_waiting_event_is_found_by_its_entry_id(make: Callable[..., Place]) -> None:
+    place = make("a", "b")
+    for _ in range(3):
+        place.put("a")
+    first, second, _ = place.entries("a")
+
+    assert place.spool.find("a", second.id) == FIELDS
+    assert place.spool.find("b", second.id) is None
+    assert place.spool.find("a", (second.id[0], 9)) is None
+    place.acknowledge("a")
+    assert place.spool.find("a", first.id) is None
 
 
 def test_acknowledged_events_are_sent_again_after_a_rewind(make: Callable[..., Place]) -> None:
@@ -339,7 +360,7 @@ def test_acknowledged_events_are_sent_again_after_a_rewind(make: Callable[..., P
     assert [entry.id for entry in place.entries("a")[:3]] == [entry.id for entry in sent[2:]]
     assert place.held("a") == [2, 3, 4, 5]
     assert place.spool.figures()[0] == 4
-    assert place.spool.acknowledged("a") == sent[1].id
+    assert place.spool.acknowledged()["a"] == sent[1].id
     place.acknowledge("a", 10)
     assert place.spool.figures() == (0, 0, 0.0)
 
@@ -448,7 +469,7 @@ def test_the_next_run_goes_on_where_this_one_ended(place: Place) -> None:
 
     place.open()
 
-    assert place.spool.acknowledged("a") == done[-1].id
+    assert place.spool.acknowledged()["a"] == done[-1].id
     again = place.entries("a")
     assert [(e.seq, e.id, e.fields, e.captured_us) for e in again] == [
         (e.seq, e.id, e.fields, e.captured_us) for e in waiting]
@@ -552,9 +573,13 @@ def test_a_file_of_a_newer_version_is_left_alone(place: Place) -> None:
         place.open()
 
 
-def test_only_its_owner_may_read_the_file(place: Place) -> None:
+def test_only_its_owner_may_read_the_files(place: Place) -> None:
     assert place.path
-    assert place.path.stat().st_mode & 0o777 == 0o600
+    place.put("a")
+
+    files = list(place.path.parent.glob("spool.db*"))
+    assert len(files) == 2
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
 def test_a_record_that_was_changed_is_skipped_and_counted_once(place: Place) -> None:
@@ -634,6 +659,62 @@ def test_damage_found_while_running_is_counted_to_the_event(place: Place) -> Non
     assert place.spool.figures()[:2] == (0, 0)
 
 
+@pytest.mark.parametrize("index", ["events_by_stream", "events_by_id"])
+def test_a_file_whose_index_is_damaged_gives_everything_back(place: Place, index: str) -> None:
+    assert place.path
+    for _ in range(400):
+        place.put("a", commit=False)
+    place.spool.commit()
+    waiting = [entry.id for entry in place.entries("a")]
+    place.close()
+    with contextlib.closing(sqlite3.connect(place.path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (index,)).fetchone()[0]
+    wipe_page(place.path, root)
+
+    begin = time.monotonic()
+    place.open()
+    found: list[tuple[int, int]] = []
+    while place.spool.figures()[0]:
+        place.put("b")
+        for entry in place.acknowledge("a", 50):
+            found.append(entry.id)
+        place.acknowledge("b", 10)
+
+    assert time.monotonic() - begin < 10
+    assert found == waiting
+
+
+@pytest.mark.parametrize("moment", ["building", "built", "set aside"])
+def test_a_kill_while_a_damaged_file_is_replaced_loses_nothing(place: Place, moment: str) -> None:
+    assert place.path
+    for _ in range(20):
+        place.put("a")
+    place.close()
+    content = place.path.read_bytes()
+    if moment == "building":
+        Path(f"{place.path}.part").write_bytes(content[:5000])
+    else:
+        Path(f"{place.path}.new").write_bytes(content)
+    if moment == "set aside":
+        place.path.rename(f"{place.path}.damaged-1")
+
+    place.open()
+
+    assert len(place.entries("a")) == 20
+    assert not Path(f"{place.path}.new").exists()
+
+
+def test_damaged_files_do_not_pile_up(place: Place) -> None:
+    assert place.path
+    for _ in range(6):
+        place.put("a")
+        place.close()
+        place.path.write_text("this is no database" * 1000)
+        place.open()
+
+    assert len(list(place.path.parent.glob("spool.db.damaged-*"))) <= 6      # three files, their logs perhaps
+
+
 def wipe_page(path: Path, page: int) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
@@ -659,6 +740,62 @@ def test_a_full_disk_is_survived_in_memory_and_nothing_is_lost(place: Place) -> 
     assert place.counts.made["a"] == 41
     assert place.counts.gone == {}
     assert place.spool.figures()[0] == 6
+
+
+@pytest.mark.parametrize("stored", [1, 50])
+def test_memory_never_overtakes_what_the_disk_holds(
+    place: Place, stored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(stored):
+        place.put("a")
+    assert place.spool._file
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place.spool._file), "after", fail_to_read)
+        patch.setattr(type(place.spool._file), "insert", fail_to_read)
+        place.put("a")
+        assert place.spool.failing
+        assert place.spool.pending(100) == {}
+        assert not place.spool.wait(0.01)
+    place.put("a")
+
+    assert place.held("a") == list(range(stored + 2))
+    assert place.counts.gone == {}
+
+
+def fail_to_read(*_: object) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+def test_memory_does_not_overtake_a_damaged_event_either(place: Place) -> None:
+    for _ in range(30):
+        place.put("a")
+    damage(place.spool, place.entries("a")[3].seq)
+    fill_disk(place.spool, True)
+    for _ in range(10):
+        place.put("a", fields={"data": b"y" * 5000})
+    assert place.spool.failing
+
+    sent: list[int] = []
+    while entries := place.acknowledge("a", 4):
+        sent += [round(entry.arrived) - 1 for entry in entries]
+
+    assert sent == [tick for tick in range(40) if tick != 3]
+    assert place.spool.figures()[:2] == (0, 0)
+
+
+def test_what_was_sent_from_memory_is_not_dropped_when_the_disk_takes_events_again(place: Place) -> None:
+    fill_disk(place.spool, True)
+    for _ in range(5):
+        place.put("b", live=True, fields={"data": b"y" * 5000})
+    assert place.spool.failing
+    in_flight = place.spool.pending(3)["b"]
+    place.spool.max_bytes = 1
+    fill_disk(place.spool, False)
+    place.spool.commit()
+    place.spool.acknowledge("b", in_flight)
+
+    assert place.counts.gone == {("b", "spool_full"): 2}
+    assert place.spool.figures()[:2] == (0, 0)
 
 
 def fill_disk(spool: Spool, full: bool) -> None:

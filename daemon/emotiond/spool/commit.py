@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from emotiond.events import EntryId
 from emotiond.spool.database import Position, SpoolFile, encode_record
 from emotiond.spool.queues import Entry, Queue
 
@@ -17,16 +16,16 @@ class Batch:
     Attributes:
         entries: the events that came in, oldest first.
         positions: stream -> where it is, of those that moved.
-        expired: up to which id acknowledged events go.
-        damaged: seq -> size of events that cannot be read.
+        expired: up to which seq acknowledged events go.
+        damaged: seqs of events that cannot be read.
         lost: seq -> queue and size of events that are dropped because there is no room.
-        freed: bytes of acknowledged events that went.
+        freed: bytes that left the database.
     """
 
     entries: list[tuple[Queue, Entry]]
     positions: dict[str, Position]
-    expired: dict[Queue, EntryId]
-    damaged: dict[int, int]
+    expired: dict[Queue, int]
+    damaged: set[int]
     lost: dict[int, tuple[Queue, int]] = field(default_factory=dict[int, tuple[Queue, int]])
     freed: int = 0
 
@@ -42,9 +41,8 @@ class Batch:
 
     @property
     def growth(self) -> int:
-        """Bytes by which the spool grows."""
-        return (sum(entry.size for _, entry in self.entries) - self.freed
-                - sum(size for _, size in self.lost.values()) - sum(self.damaged.values()))
+        """Bytes by which the database grows."""
+        return sum(entry.size for _, entry in self.entries if entry.seq not in self.lost) - self.freed
 
 
 def store(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> None:
@@ -54,15 +52,15 @@ def store(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> 
         file: the database.
         batch: what is to be done.
         queues: all there are.
-        room: bytes by which the spool may grow.
+        room: bytes by which the database may grow.
 
     Raises:
         sqlite3.Error: nothing was written.
     """
     with file.transaction():
+        batch.freed += file.delete(batch.damaged)
         for queue, through in batch.expired.items():
             batch.freed += file.delete_through(queue.position.number, through)
-        file.delete(batch.damaged)
         if batch.growth > room:
             _make_room(file, batch, queues, room)
         file.insert((entry.seq, queue.position.number, *entry.id, entry.captured_us, entry.arrived, entry.size,
@@ -77,17 +75,19 @@ def _make_room(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int
             batch.expired[queue] = queue.kept[-1][1]
             batch.freed += file.delete_through(queue.position.number, batch.expired[queue])
     over = batch.growth - room
-    oldest = heapq.merge(*(_droppable(file, queue) for queue in queues if queue.position.live))
+    live = [queue for queue in queues if queue.position.live]
+    stored = heapq.merge(*(_stored(file, queue) for queue in live))
     new = ((entry.seq, entry.size, queue) for queue, entry in batch.entries if queue.position.live)
-    for seq, size, queue in chain(oldest, new):
+    for seq, size, queue in chain(stored, new):
         if over <= 0:
             break
-        batch.lost[seq] = queue, size
-        over -= size
-    file.delete(batch.lost)
+        if not queue.may_be_in_redis(seq):
+            batch.lost[seq] = queue, size
+            over -= size
+    batch.freed += file.delete(batch.lost)
 
 
-def _droppable(file: SpoolFile, queue: Queue) -> Iterator[tuple[int, int, Queue]]:
-    """Yields seq and size of a stream's events that cannot be in Redis, oldest first."""
-    for seq, size in file.sizes_after(queue.position.number, max(queue.position.acked, queue.sent)):
+def _stored(file: SpoolFile, queue: Queue) -> Iterator[tuple[int, int, Queue]]:
+    """Yields seq and size of a stream's stored events that Redis has not acknowledged, oldest first."""
+    for seq, size in file.sizes_after(queue.position.number, queue.position.acked):
         yield seq, size, queue

@@ -5,22 +5,24 @@ be missing after a power failure, in which case the database is whole and only y
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from emotiond.errors import ConfigError
-from emotiond.events import EntryId, EntryIds
+from emotiond.events import EntryId
 
 _FORMAT = 1
 _CACHE_KIB = 8192
-_WAL_BYTES = 8 << 20     # the log is cut back to this when it has grown
+_WAL_BYTES = 8 << 20      # the log is cut back to this when it has grown
+_ASIDE_KEPT = 3           # damaged files that are kept
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL",
     f"PRAGMA cache_size=-{_CACHE_KIB}", f"PRAGMA journal_size_limit={_WAL_BYTES}",
@@ -28,15 +30,16 @@ _SETTINGS = (
 _TABLES = (
     """CREATE TABLE streams (
          number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, live INTEGER NOT NULL, last_ms INTEGER NOT NULL,
-         last_n INTEGER NOT NULL, acked_ms INTEGER NOT NULL, acked_n INTEGER NOT NULL)""",
+         last_n INTEGER NOT NULL, acked INTEGER NOT NULL, acked_ms INTEGER NOT NULL, acked_n INTEGER NOT NULL)""",
     """CREATE TABLE events (
          seq INTEGER PRIMARY KEY, stream INTEGER NOT NULL, ms INTEGER NOT NULL, n INTEGER NOT NULL,
          captured_us INTEGER NOT NULL, arrived REAL NOT NULL, size INTEGER NOT NULL, record BLOB NOT NULL)""",
-    "CREATE INDEX events_by_id ON events (stream, ms, n, size)",
+    "CREATE INDEX events_by_stream ON events (stream, seq, size)",
+    "CREATE INDEX events_by_id ON events (stream, ms, n, seq, size)",
     f"PRAGMA user_version={_FORMAT}",
 )
-_ID = "(ms, n)"
 _COLUMNS = "seq, stream, ms, n, captured_us, arrived, size, record"
+_INSERT = f"INSERT OR REPLACE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -78,15 +81,17 @@ class Position:
         number: its number there.
         live: whether its oldest events may go when the spool is full.
         last: the last entry id given.
-        acked: the entry id up to which Redis acknowledged.
+        acked: seq of the last event that Redis acknowledged.
+        acked_id: the entry id under which it stands there.
         waiting: events after it.
         waiting_bytes: their size.
     """
 
     number: int
-    live: bool
-    last: EntryId
-    acked: EntryId
+    live: bool = True
+    last: EntryId = (0, 0)
+    acked: int = 0
+    acked_id: EntryId = (0, 0)
     waiting: int = 0
     waiting_bytes: int = 0
 
@@ -99,11 +104,10 @@ class SpoolFile:
 
         Raises:
             ConfigError: it cannot be opened here, or another process has it.
-            sqlite3.Error: the disk is full or fails, or the file is damaged.
+            sqlite3.Error, OSError: the disk is full or fails, or the file is damaged.
         """
-        self.path = path
         if path:
-            _make_folder(path)
+            _prepare(path)
         try:
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
             with _closing_on_error(self._db):
@@ -119,8 +123,6 @@ class SpoolFile:
                             self._db.execute(statement)
         except sqlite3.OperationalError as error:
             raise _explain(error, path) from None
-        if path:
-            path.chmod(0o600)
 
     def close(self) -> None:
         """Closes it, and so gives it free for another process."""
@@ -139,23 +141,18 @@ class SpoolFile:
             raise
 
     def positions(self) -> dict[str, Position]:
-        """Returns all streams by name, with what waits of each."""
-        found = _read_positions(self._db)
-        for position in found.values():
-            position.waiting, position.waiting_bytes = self._db.execute(
-                f"SELECT count(*), coalesce(sum(size), 0) FROM events WHERE stream = ? AND {_ID} > (?, ?)",
-                (position.number, *position.acked)).fetchone()
-        return found
-
-    def bytes(self) -> int:
-        """Returns the size of all events, acknowledged ones included."""
-        return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0])
+        """Returns all streams by name; how much of each waits is not counted."""
+        return _read_positions(self._db)
 
     def save_positions(self, positions: Mapping[str, Position]) -> None:
         """Stores streams; in a transaction."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((p.number, name, p.live, *p.last, *p.acked) for name, p in positions.items()))
+            "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((p.number, name, p.live, *p.last, p.acked, *p.acked_id) for name, p in positions.items()))
+
+    def bytes(self) -> int:
+        """Returns the size of all events, acknowledged ones included."""
+        return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0])
 
     def last_seq(self) -> int:
         """Returns the highest seq of all events, 0 without any."""
@@ -163,43 +160,59 @@ class SpoolFile:
 
     def insert(self, rows: Iterable[Row]) -> None:
         """Adds events; in a transaction."""
-        self._db.executemany(f"INSERT OR REPLACE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany(_INSERT, rows)
 
-    def after(self, stream: int, entry_id: EntryId, most: int) -> list[Row]:
-        """Returns up to `most` events of a stream after an id, oldest first."""
+    def after(self, stream: int, seq: int, most: int) -> list[Row]:
+        """Returns up to `most` events of a stream after one, oldest first."""
         return self._db.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND {_ID} > (?, ?) ORDER BY ms, n LIMIT ?",
-            (stream, *entry_id, most)).fetchall()
+            f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (stream, seq, most)).fetchall()
 
-    def sizes_after(self, stream: int, entry_id: EntryId) -> Iterator[tuple[int, int]]:
-        """Yields seq and size of a stream's events after an id, oldest first, from the index alone."""
+    def sizes_after(self, stream: int, seq: int) -> Iterator[tuple[int, int]]:
+        """Yields seq and size of a stream's events after one, oldest first, from the index alone."""
         return self._db.execute(
-            f"SELECT seq, size FROM events WHERE stream = ? AND {_ID} > (?, ?) ORDER BY ms, n", (stream, *entry_id))
+            "SELECT seq, size FROM events WHERE stream = ? AND seq > ? ORDER BY seq", (stream, seq))
 
-    def count(self, stream: int, after: EntryId, through: EntryId) -> tuple[int, int]:
-        """Returns how many events a stream has after one id up to another, and their bytes."""
+    def count_after(self, stream: int, seq: int) -> tuple[int, int]:
+        """Returns how many events a stream has after one, and their bytes."""
         return self._db.execute(
-            f"SELECT count(*), coalesce(sum(size), 0) FROM events WHERE stream = ? AND {_ID} > (?, ?) "
-            f"AND {_ID} <= (?, ?)", (stream, *after, *through)).fetchone()
+            "SELECT count(*), coalesce(sum(size), 0) FROM events WHERE stream = ? AND seq > ?",
+            (stream, seq)).fetchone()
 
-    def delete(self, seqs: Iterable[int]) -> None:
-        """Removes single events; in a transaction."""
-        self._db.executemany("DELETE FROM events WHERE seq = ?", ((seq,) for seq in seqs))
+    def find(self, stream: int, entry_id: EntryId, after: int) -> Row | None:
+        """Returns a stream's event with this entry id after a seq."""
+        return self._db.execute(
+            f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND ms = ? AND n = ? AND seq > ?",
+            (stream, *entry_id, after)).fetchone()
 
-    def delete_through(self, stream: int, entry_id: EntryId) -> int:
-        """Removes a stream's events up to an id and returns their bytes; in a transaction."""
-        count, size = self.count(stream, (-1, 0), entry_id)
-        if count:
-            self._db.execute(f"DELETE FROM events WHERE stream = ? AND {_ID} <= (?, ?)", (stream, *entry_id))
-        return size
+    def first_above(self, stream: int, entry_id: EntryId, through: int) -> int | None:
+        """Returns the seq of a stream's first event up to a seq whose entry id is above one, None without one."""
+        return self._db.execute(
+            "SELECT min(seq) FROM events WHERE stream = ? AND (ms, n) > (?, ?) AND seq <= ?",
+            (stream, *entry_id, through)).fetchone()[0]
 
-    def renumber(self, stream: int, after: EntryId, ids: EntryIds) -> None:
-        """Gives all events of a stream after an id the next ids."""
+    def set_ids(self, ids: Iterable[tuple[EntryId, int]]) -> None:
+        """Gives events, named by seq, other entry ids."""
         with self.transaction():
-            seqs = self._db.execute(
-                f"SELECT ms, seq FROM events WHERE stream = ? AND {_ID} > (?, ?) ORDER BY ms, n", (stream, *after))
-            self._db.executemany("UPDATE events SET ms = ?, n = ? WHERE seq = ?",
-                                 [(*ids.next(ms * 1000), seq) for ms, seq in seqs])
+            self._db.executemany("UPDATE events SET ms = ?, n = ? WHERE seq = ?", ((*new, seq) for new, seq in ids))
+
+    def delete(self, seqs: Iterable[int]) -> int:
+        """Removes single events and returns the bytes of those that were there; in a transaction."""
+        freed = 0
+        for seq in seqs:
+            found = self._db.execute("SELECT size FROM events WHERE seq = ?", (seq,)).fetchone()
+            if found:
+                self._db.execute("DELETE FROM events WHERE seq = ?", (seq,))
+                freed += found[0]
+        return freed
+
+    def delete_through(self, stream: int, seq: int) -> int:
+        """Removes a stream's events up to one and returns their bytes; in a transaction."""
+        freed = self._db.execute(
+            "SELECT coalesce(sum(size), 0) FROM events WHERE stream = ? AND seq <= ?", (stream, seq)).fetchone()[0]
+        if freed:
+            self._db.execute("DELETE FROM events WHERE stream = ? AND seq <= ?", (stream, seq))
+        return int(freed)
 
 
 def is_full(error: sqlite3.Error) -> bool:
@@ -212,51 +225,108 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xff in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def set_aside(path: Path) -> Path:
-    """Renames a damaged database and its log, and returns its new name."""
+def rebuild(path: Path, known: Mapping[str, Position], without: Collection[int]) -> tuple[Path, int]:
+    """Puts a new database with all that can be read of a damaged one in its place; nobody else may have it open.
+
+    The new one is complete before the old one is renamed, and `_prepare` ends what a kill interrupts.
+
+    Args:
+        path: of the database.
+        known: streams as they are, which go before what the old one says of them.
+        without: seqs of events that are left out.
+
+    Returns:
+        Where the damaged one is now, and how many events were read.
+
+    Raises:
+        ConfigError, sqlite3.Error, OSError: the old one is still in its place.
+    """
+    part, new = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.new")
+    _remove(part)
+    with contextlib.closing(SpoolFile(part)) as file:
+        count = _copy_readable(path, file, known, without)
+    os.replace(part, new)
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
-    for suffix in ("-wal", ""):  # the log first: beside a new database it would be taken for that one's
+    for suffix in ("-wal", ""):  # the log first: beside the new database it would be taken for that one's
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-    return aside
+    os.replace(new, path)
+    for old in sorted(path.parent.glob(f"{path.name}.damaged-{'[0-9]' * 13}"))[:-_ASIDE_KEPT]:
+        _remove(old)
+    return aside, count
 
 
-def salvage(path: Path) -> tuple[dict[str, Position], list[Row]]:
-    """Returns what can be read of a damaged database: from the front up to the damage, and from the back."""
-    positions: dict[str, Position] = {}
-    rows: dict[int, Row] = {}
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        with contextlib.suppress(sqlite3.Error):
-            positions = _read_positions(db)
+def _copy_readable(path: Path, file: SpoolFile, known: Mapping[str, Position], without: Collection[int]) -> int:
+    """Copies streams and events: from the front up to the damage, then from the back down to it."""
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as old, file.transaction():
+        positions: dict[str, Position] = {}
+        with _passing_damage():
+            positions = _read_positions(old)
+        positions |= known
+        numbers = {position.number for position in positions.values()}
+        count, front = 0, -1
         for order in ("ASC", "DESC"):
-            with contextlib.suppress(sqlite3.Error):
-                for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq {order}"):
-                    if row[0] in rows:
+            with _passing_damage():
+                for row in old.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq {order}"):
+                    if order == "ASC":
+                        front = row[0]
+                    elif row[0] <= front:
                         break
-                    rows[row[0]] = row
-    known = {position.number for position in positions.values()}
-    for row in rows.values():
-        if row[1] not in known:  # the streams' table is lost: an event's subject is its stream
-            with contextlib.suppress(CorruptRecordError):
-                positions[decode_record(row[7])["subject"].decode()] = Position(row[1], True, (0, 0), (0, 0))
-                known.add(row[1])
-    return positions, [rows[seq] for seq in sorted(rows) if rows[seq][1] in known]
+                    if row[0] in without or not _has_stream(row, positions, numbers):
+                        continue
+                    file.insert([row])
+                    count += 1
+        file.save_positions(positions)
+    return count
+
+
+def _has_stream(row: Row, positions: dict[str, Position], numbers: set[int]) -> bool:
+    """Tells whether an event's stream is known; where the table of streams is lost, an event's subject names it."""
+    if row[1] not in numbers:
+        try:
+            name = decode_record(row[7])["subject"].decode()
+        except (CorruptRecordError, KeyError, UnicodeDecodeError):
+            return False
+        if name in positions:
+            return False
+        positions[name] = Position(row[1])
+        numbers.add(row[1])
+    return True
+
+
+@contextlib.contextmanager
+def _passing_damage() -> Generator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error) and "no such table" not in str(error):
+            raise
 
 
 def _read_positions(db: sqlite3.Connection) -> dict[str, Position]:
-    return {row[1]: Position(row[0], bool(row[2]), (row[3], row[4]), (row[5], row[6]))
+    return {row[1]: Position(row[0], bool(row[2]), (row[3], row[4]), row[5], (row[6], row[7]))
             for row in db.execute("SELECT * FROM streams")}
 
 
-def _make_folder(path: Path) -> None:
+def _prepare(path: Path) -> None:
+    """Makes the folder and an empty file that only its owner may read, and ends an interrupted `rebuild`."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.new")
+        if new.exists() and not path.exists():
+            os.replace(new, path)
+        _remove(new)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its log gets the same mode
     except OSError as error:
-        raise ConfigError(f"spool.path: {path.parent} cannot be made ({error.strerror}); name a file in a folder that "
-                          "the daemon's user may write") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"spool.path: {path} cannot be written; name a file in a folder that the daemon's user may "
-                          "write")
+        if error.errno == errno.ENOSPC:
+            raise
+        raise ConfigError(f"spool.path: {path} cannot be written ({error.strerror}); name a file in a folder that the "
+                          "daemon's user may write") from None
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _explain(error: sqlite3.OperationalError, path: Path | None) -> Exception:

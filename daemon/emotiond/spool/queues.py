@@ -38,10 +38,10 @@ class Queue:
         position: how far it is; goes to the disk with the next commit where `changed`.
         ids: gives entry ids.
         produced: seq of the last event that was counted as produced.
-        sent: entry id of the last event that the publisher has seen, which may therefore be in Redis.
+        sent: seq of the last event that the publisher has seen, which may therefore be in Redis.
         unstored: how many events only memory has.
         oldest_us: capture time of the first that waits, as last looked up; 0 for none.
-        kept: when events were acknowledged, and up to which id; until they have been kept long enough.
+        kept: when events were acknowledged, and up to which seq; until they have been kept long enough.
     """
 
     name: str
@@ -49,19 +49,23 @@ class Queue:
     ids: EntryIds = field(default_factory=EntryIds)
     changed: bool = True
     produced: int = 0
-    sent: EntryId = (0, 0)
+    sent: int = 0
     unstored: int = 0
     oldest_us: int = 0
-    kept: deque[tuple[float, EntryId]] = field(default_factory=deque[tuple[float, EntryId]])
+    kept: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
 
-    def kept_until(self, moment: float) -> EntryId | None:
-        """Returns up to which id events were acknowledged at a monotonic time; None where none are kept so long."""
-        through = None
-        for when, entry_id in self.kept:
+    def kept_until(self, moment: float) -> int:
+        """Returns up to which seq events were acknowledged at a monotonic time; 0 where none are kept so long."""
+        through = 0
+        for when, seq in self.kept:
             if when > moment:
                 break
-            through = entry_id
+            through = seq
         return through
+
+    def may_be_in_redis(self, seq: int) -> bool:
+        """Tells whether the publisher has seen an event."""
+        return seq <= max(self.sent, self.position.acked)
 
 
 class Incoming:
@@ -94,11 +98,11 @@ class Incoming:
         while self._entries and self._entries[0][1].seq <= seq:
             self._left(*self._entries.popleft())
 
-    def remove_of(self, queue: Queue, through: EntryId) -> None:
-        """Removes those of a stream up to an id, which Redis has."""
+    def remove_of(self, queue: Queue, through: int) -> None:
+        """Removes those of a stream up to a seq, which Redis has."""
         rest: deque[tuple[Queue, Entry]] = deque()
         for mine, entry in self._entries:
-            if mine is queue and entry.id <= through:
+            if mine is queue and entry.seq <= through:
                 self._left(mine, entry)
             else:
                 rest.append((mine, entry))
@@ -107,7 +111,7 @@ class Incoming:
     def drop_oldest(self, after: int) -> tuple[Queue, Entry] | None:
         """Removes and returns a live stream's first event after a seq that cannot be in Redis; None without one."""
         for index, (queue, entry) in enumerate(self._entries):
-            if queue.position.live and entry.seq > after and entry.id > queue.sent:
+            if queue.position.live and entry.seq > after and not queue.may_be_in_redis(entry.seq):
                 del self._entries[index]
                 self._left(queue, entry)
                 return queue, entry

@@ -4,6 +4,7 @@
 it. While the disk takes nothing, events are published from memory, as many as fit there.
 """
 
+import contextlib
 import logging
 import math
 import sqlite3
@@ -17,18 +18,16 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from emotiond.errors import ConfigError, UnavailableError
-from emotiond.events import EntryId, EntryIds
+from emotiond.events import EntryId
 from emotiond.spool.commit import Batch, store
 from emotiond.spool.database import (
     CorruptRecordError,
     Position,
-    Row,
     SpoolFile,
     decode_record,
     is_damage,
     is_full,
-    salvage,
-    set_aside,
+    rebuild,
 )
 from emotiond.spool.queues import Entry, Incoming, Queue
 
@@ -65,6 +64,8 @@ class Spool:
         durable: whether events outlive the process.
         failing: why the disk takes no events at present, None while it does.
         commits: counts up while the spool's thread goes on.
+        expires: whether acknowledged events may go when they were kept long enough; not while nobody knows whether
+            Redis still has them.
     """
 
     def __init__(self, path: Path | None, max_bytes: int, keep_seconds: float, listener: Listener) -> None:
@@ -80,15 +81,16 @@ class Spool:
             ConfigError: the file cannot be used.
             UnavailableError: the disk fails.
         """
-        self.max_bytes, self.durable, self.failing = max_bytes, path is not None, None
-        self.commits = 0
+        self.max_bytes, self.durable = max_bytes, path is not None
+        self.failing: str | None = None
+        self.commits, self.expires = 0, True
         self._path, self._keep_seconds, self._listener = path, keep_seconds, listener
         self._disk = threading.Lock()     # taken before the other; held while the database works
         self._lock = threading.Lock()     # guards what follows, and is never held for long
         self._came_in, self._sendable, self._went_out = (threading.Condition(self._lock) for _ in range(3))
         self._queues: dict[str, Queue] = {}
         self._incoming = Incoming()
-        self._damaged: dict[int, int] = {}
+        self._damaged: dict[int, int] = {}    # seq -> size of events that cannot be read, until they are removed
         self._stored_bytes = 0
         self._seq = time.time_ns() // 1000    # above those of earlier runs, also where they cannot be read
         self._writing = 0                     # seq up to which a commit is under way
@@ -97,9 +99,9 @@ class Spool:
         self._stop = threading.Event()
         self._file: SpoolFile | None = None
         try:
-            self._load(SpoolFile(path))
-        except sqlite3.DatabaseError as error:
-            if not (is_damage(error) or is_full(error)):
+            self._open()
+        except (sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, sqlite3.Error) and not (is_damage(error) or is_full(error)):
                 raise UnavailableError(f"spool.path: {path} cannot be read ({error}); mend the disk, or name another "
                                        "file") from None
             self._fail(error)
@@ -110,7 +112,7 @@ class Spool:
         with self._lock:
             if stream not in self._queues:
                 number = max((queue.position.number for queue in self._queues.values()), default=0) + 1
-                self._queues[stream] = Queue(stream, Position(number, True, (0, 0), (0, 0)))
+                self._queues[stream] = Queue(stream, Position(number))
 
     def put(
         self, stream: str, fields: dict[str, bytes], captured_us: int, arrived: float, arrived_us: int | None
@@ -185,68 +187,77 @@ class Spool:
             found = {queue.name: self._read(queue, most) for queue in queues}
         return {stream: entries for stream, entries in found.items() if entries}
 
+    def find(self, stream: str, entry_id: EntryId) -> dict[str, bytes] | None:
+        """Returns the fields of the waiting event with an entry id, None without one."""
+        with self._disk:
+            queue = self._queues[stream]
+            position = queue.position
+            row = self._on_disk(lambda file: file.find(position.number, entry_id, position.acked))
+            with contextlib.suppress(CorruptRecordError):
+                if row:
+                    return decode_record(row[7])
+            with self._lock:
+                return next((entry.fields for entry in self._incoming.of(queue) if entry.id == entry_id), None)
+
     def acknowledge(self, stream: str, entries: list[Entry]) -> None:
         """Notes that Redis has entries, the first of those that `pending` returned for a stream."""
         if not entries:
             return
         with self._lock:
             queue = self._queues[stream]
-            queue.position.acked = entries[-1].id
+            position = queue.position
+            position.acked, position.acked_id = entries[-1].seq, entries[-1].id
             self._leave(queue, len(entries), sum(entry.size for entry in entries))
-            queue.kept.append((time.monotonic(), queue.position.acked))
+            queue.kept.append((time.monotonic(), position.acked))
             queue.changed = True
             if self.failing and queue.unstored:  # some were sent from memory
-                self._incoming.remove_of(queue, queue.position.acked)
+                self._incoming.remove_of(queue, position.acked)
 
-    def acknowledged(self, stream: str) -> EntryId:
-        """Returns the entry id up to which Redis acknowledged a stream's events, in this run or an earlier one."""
-        return self._queues[stream].position.acked
-
-    def waits(self, stream: str, entry_id: EntryId) -> bool:
-        """Tells whether an event with this entry id waits."""
-        with self._disk:
-            queue = self._queues[stream]
-            if entry_id <= queue.position.acked:
-                return False
-            before = (entry_id[0], entry_id[1] - 1)
-            stored = self._on_disk(lambda file: file.count(queue.position.number, before, entry_id)[0], 0)
-            with self._lock:
-                return stored > 0 or any(entry.id == entry_id for entry in self._incoming.of(queue))
+    def acknowledged(self) -> dict[str, EntryId]:
+        """Returns, for each stream of which Redis acknowledged anything, in whatever run, the last one's entry id."""
+        with self._lock:
+            return {name: queue.position.acked_id for name, queue in self._queues.items()
+                    if queue.position.acked_id > (0, 0)}
 
     def rewind(self, stream: str, last: EntryId) -> int:
         """Takes acknowledgements above an entry id back, as far as events are kept; returns of how many."""
         with self._disk:
             queue = self._queues[stream]
             position = queue.position
-            events, size = self._on_disk(lambda file: file.count(position.number, last, position.acked), (0, 0))
+            first, events, size = self._on_disk(lambda file: _kept_above(file, position, last)) or (None, 0, 0)
             with self._lock:
-                position.acked, queue.changed = last, True
-                self._leave(queue, -events, -size)
-                queue.kept = deque((when, min(entry_id, last)) for when, entry_id in queue.kept)
+                position.acked_id, queue.changed = last, True
+                if first is not None:
+                    gone = [s for seq, s in self._damaged.items() if first <= seq <= position.acked]
+                    position.acked = first - 1
+                    self._leave(queue, len(gone) - events, sum(gone) - size)
+                    queue.kept = deque((when, min(seq, first - 1)) for when, seq in queue.kept)
+                    events -= len(gone)
             return events
 
-    def rise_above(self, stream: str, other: EntryId) -> bool:
-        """Gives a stream's waiting entries ids above `other` where they are not; returns whether any had to change."""
+    def raise_ids(self, stream: str, entries: list[Entry], above: EntryId) -> None:
+        """Gives entries that are about to be sent ids above `above` and in order, and those to come too."""
         with self._disk:
-            queue, ids = self._queues[stream], EntryIds()
-            ids.rise_above(other)
-            first = self._read(queue, 1)
-            changes = bool(first) and first[0].id <= other
-            if changes:
-                self._on_disk(lambda file: file.renumber(queue.position.number, queue.position.acked, ids), None)
+            queue, changed = self._queues[stream], list[Entry]()
+            for entry in entries:
+                if entry.id <= above:
+                    entry.id = (above[0], above[1] + 1)
+                    changed.append(entry)
+                above = entry.id
+            if changed:  # where the disk fails, a run after this one may not know them again
+                self._on_disk(lambda file: file.set_ids((entry.id, entry.seq) for entry in changed))
             with self._lock:
-                for entry in self._incoming.of(queue) if changes else ():
-                    entry.id = ids.next(entry.id[0] * 1000)
-                queue.ids.rise_above(ids.last)
+                queue.ids.rise_above(above)
                 queue.position.last, queue.changed = queue.ids.last, True
-            return changes
 
-    def wait(self, seconds: float) -> None:
-        """Waits until there may be something to send, at most so long."""
+    def wait(self, seconds: float) -> bool:
+        """Waits until there may be something to send, at most so long; returns whether it had to wait."""
         with self._lock:
-            if not self._woken and not any(map(self._has_to_send, self._queues.values())):
+            had_to = not self._woken and not any(map(self._has_to_send, self._queues.values()))
+            if had_to:
                 self._sendable.wait(seconds)
             self._woken = False
+            return had_to
 
     def wake(self) -> None:
         """Ends a `wait`, also one that begins later."""
@@ -272,6 +283,10 @@ class Spool:
                 self._went_out.wait(min(rest, _POLL_SECONDS))
             return left
 
+    def all_stored(self) -> bool:
+        """Tells whether every event is on the disk, and so outlives the process."""
+        return self.durable and not self._incoming.bytes
+
     def stop(self) -> None:
         """Ends `run`."""
         self._stop.set()
@@ -287,29 +302,36 @@ class Spool:
 
     # Everything below is called with the disk's lock held, unless its first line names the other one.
 
+    def _open(self) -> None:
+        file = SpoolFile(self._path)
+        try:
+            self._load(file)
+        except BaseException:
+            file.close()
+            raise
+
     def _open_late(self) -> None:
         try:
-            self._load(SpoolFile(self._path))
-        except (sqlite3.DatabaseError, ConfigError) as error:
-            self.failing = str(error)
+            self._open()
+        except (sqlite3.Error, OSError, ConfigError) as error:
+            self._fail(error)
 
     def _load(self, file: SpoolFile) -> None:
         """Takes a database over: its streams, and how much of each waits there."""
         found, stored, seq = file.positions(), file.bytes(), file.last_seq()
         with self._lock:
-            self._file, self._stored_bytes, self._seq = file, stored, max(self._seq, seq)
             for name, position in found.items():
                 if name not in self._queues:
                     self._queues[name] = Queue(name, position, changed=False)
-                    self._queues[name].ids.rise_above(max(position.last, position.acked))
+                    self._queues[name].ids.rise_above(max(position.last, position.acked_id))
             for queue in self._queues.values():
-                self._count_again(queue, found.get(queue.name))
+                self._count_again(queue, *file.count_after(queue.position.number, queue.position.acked))
+            self._file, self._stored_bytes, self._seq = file, stored, max(self._seq, seq)
 
-    def _count_again(self, queue: Queue, stored: Position | None) -> None:
+    def _count_again(self, queue: Queue, events: int, size: int) -> None:
         """Needs the lock: compares what waits with what a database has of it."""
         position = queue.position
         before = position.waiting
-        events, size = (stored.waiting, stored.waiting_bytes) if stored else (0, 0)
         position.waiting = queue.unstored + events
         position.waiting_bytes = size + sum(entry.size for entry in self._incoming.of(queue))
         queue.kept = deque([(time.monotonic(), position.acked)])
@@ -317,12 +339,12 @@ class Spool:
             self._listener.lost(queue.name, "disk_error", before - position.waiting)
 
     def _begin(self) -> Batch:
-        before = time.monotonic() - self._keep_seconds
+        before = time.monotonic() - self._keep_seconds if self.expires else -math.inf
         with self._lock:
             queues = list(self._queues.values())
             batch = Batch(
                 self._incoming.all(), {queue.name: replace(queue.position) for queue in queues if queue.changed},
-                {queue: through for queue in queues if (through := queue.kept_until(before))}, dict(self._damaged))
+                {queue: through for queue in queues if (through := queue.kept_until(before))}, set(self._damaged))
             self._writing = batch.last_seq
             return batch
 
@@ -345,55 +367,57 @@ class Spool:
                 while queue.kept and queue.kept[0][1] <= through:
                     queue.kept.popleft()
             for seq in batch.damaged:
-                self._damaged.pop(seq)
+                self._damaged.pop(seq, None)
             for name, position in batch.positions.items():
                 self._queues[name].changed = self._queues[name].position != position
             self._sendable.notify_all()
 
-    def _on_disk(self, work: Callable[[SpoolFile], _T], otherwise: _T) -> _T:
-        """Returns what the work on the database returns, or something else where the disk fails."""
+    def _on_disk(self, work: Callable[[SpoolFile], _T]) -> _T | None:
+        """Returns what the work on the database returns, None where the disk fails."""
         try:
-            return work(self._file) if self._file else otherwise
+            return work(self._file) if self._file else None
         except sqlite3.Error as error:
             self._fail(error)
-            return otherwise
+            return None
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: Exception) -> None:
         """Goes on from memory until the disk takes events again, or with a new file in the place of a damaged one."""
-        if is_damage(error) and self._path:
-            self._replace(self._path, error)
-        elif not self.failing:
-            log.error("events cannot be stored (%s) and are published from memory; see to the disk of spool.path",
-                      error, extra={"path": str(self._path)})
-            self.failing = str(error)
+        if isinstance(error, sqlite3.Error) and is_damage(error) and self._path:
+            self._rebuild(self._path, error)
+        else:
+            self._note_failing(error)
         with self._lock:
             self._sendable.notify_all()
 
-    def _replace(self, path: Path, error: sqlite3.Error) -> None:
+    def _note_failing(self, error: Exception) -> None:
+        if not self.failing:
+            log.error("events cannot be stored (%s) and are published from memory; see to the disk of spool.path",
+                      error, extra={"path": str(self._path)})
+        self.failing = str(error)
+
+    def _rebuild(self, path: Path, error: sqlite3.Error) -> None:
         if self._file:
             self._file.close()
         self._file = None
-        aside = set_aside(path)
-        positions, rows = salvage(aside)
-        positions |= {name: replace(queue.position) for name, queue in self._queues.items()}
+        with self._lock:
+            known = {name: replace(queue.position) for name, queue in self._queues.items()}
         try:
-            file = SpoolFile(path)
-            with file.transaction():
-                file.save_positions(positions)
-                file.insert(rows)
-            self._load(file)
-        except (sqlite3.Error, ConfigError) as second:
-            self.failing = str(second)
-            with self._lock:
-                for queue in self._queues.values():
-                    self._count_again(queue, None)
-        log.error("the spool was damaged (%s): it is set aside, and what could be read of it is in a new one", error,
-                  extra={"path": str(path), "aside": str(aside), "events_read": len(rows)})
+            aside, count = rebuild(path, known, set(self._damaged))
+            self._damaged.clear()
+            self._open()
+        except (sqlite3.Error, OSError, ConfigError) as second:
+            self._note_failing(second)
+        else:
+            log.error("the spool is damaged (%s): it is set aside, and what can be read of it is in a new one", error,
+                      extra={"path": str(path), "aside": str(aside), "events_read": count})
 
     def _read(self, queue: Queue, most: int) -> list[Entry]:
+        position = queue.position
+        rows = self._on_disk(lambda file: file.after(position.number, position.acked, most))
+        if rows is None and position.waiting > queue.unstored:
+            return []  # what memory has must not overtake it
         entries: list[Entry] = []
-        rows = self._on_disk(lambda file: file.after(queue.position.number, queue.position.acked, most), list[Row]())
-        for seq, _, ms, n, captured_us, arrived, size, record in rows:
+        for seq, _, ms, n, captured_us, arrived, size, record in rows or ():
             try:
                 fields = decode_record(record)
             except CorruptRecordError:
@@ -401,21 +425,12 @@ class Spool:
             else:
                 entries.append(Entry(
                     seq, (ms, n), fields, captured_us, arrived if seq >= self._first else math.nan, size))
-        if self.failing and len(entries) < most:
-            entries += self._read_memory(queue, most - len(entries))
-        if entries:
-            queue.sent = max(queue.sent, entries[-1].id)
-        return entries
-
-    def _read_memory(self, queue: Queue, most: int) -> list[Entry]:
-        """Returns the first of a queue's events that only memory has; they count as produced now."""
         with self._lock:
-            entries = list(islice(self._incoming.of(queue), most))
-            new = [entry.seq for entry in entries if entry.seq > queue.produced]
-            if new:
-                queue.produced = new[-1]
-                self._listener.produced(queue.name, len(new))
-            return entries
+            if self.failing and len(rows or ()) < most:
+                entries += self._read_memory(queue, most - len(entries))
+            if entries:
+                queue.sent = max(queue.sent, entries[-1].seq)
+        return entries
 
     def _note_damaged(self, queue: Queue, seq: int, size: int) -> None:
         """Counts an event whose record is not what was written, once, and has the next commit remove it."""
@@ -431,13 +446,21 @@ class Spool:
             return
         self._next_look = time.monotonic() + IDLE_SECONDS
         for queue in list(self._queues.values()):
-            position = queue.position
-            oldest = self._on_disk(lambda file, p=position: file.after(p.number, p.acked, 1), list[Row]())
+            oldest = self._on_disk(lambda file, p=queue.position: file.after(p.number, p.acked, 1))
             with self._lock:
                 queue.oldest_us = (oldest[0][4] if oldest else
                                    next((entry.captured_us for entry in self._incoming.of(queue)), 0))
 
     # Everything below needs the lock.
+
+    def _read_memory(self, queue: Queue, most: int) -> list[Entry]:
+        """Returns the first of a stream's events that only memory has; they count as produced now."""
+        entries = list(islice(self._incoming.of(queue), most))
+        new = [entry.seq for entry in entries if entry.seq > queue.produced]
+        if new:
+            queue.produced = new[-1]
+            self._listener.produced(queue.name, len(new))
+        return entries
 
     def _drop_oldest_incoming(self) -> bool:
         """Drops an event that only memory has; returns whether there was one that could go."""
@@ -461,3 +484,13 @@ class Spool:
     def _is_full(self) -> bool:
         waiting = sum(queue.position.waiting_bytes for queue in self._queues.values())
         return waiting >= self.max_bytes or self._incoming.bytes >= MEMORY_BYTES
+
+
+def _kept_above(file: SpoolFile, position: Position, last: EntryId) -> tuple[int | None, int, int]:
+    """Returns seq of the first acknowledged event above an entry id, and how many there are, and their bytes."""
+    first = file.first_above(position.number, last, position.acked)
+    if first is None:
+        return None, 0, 0
+    events, size = file.count_after(position.number, first - 1)
+    waiting, waiting_size = file.count_after(position.number, position.acked)
+    return first, events - waiting, size - waiting_size
