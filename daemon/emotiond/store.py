@@ -130,6 +130,10 @@ def connect(config: RedisConfig, url: str, opened: Callable[[], None] = lambda: 
         connection.on_connect()
         opened()
 
+    def note(connection: Any) -> None:  # a Cluster's client greets by itself
+        del connection
+        opened()
+
     if kind != "cluster":
         options["redis_connect_func"] = greet
     if not kind:
@@ -150,7 +154,7 @@ def connect(config: RedisConfig, url: str, opened: Callable[[], None] = lambda: 
         sentinels = Sentinel(hosts, sentinel_kwargs=sentinel_options | {"retry": Retry(NoBackoff(), 0)}, **options)
         return sentinels.master_for(service, redis.Redis, retry=Retry(NoBackoff(), 0))
     options.pop("db", None)
-    options["redis_connect_func"] = lambda *_: opened()  # a Cluster's client greets by itself
+    options["redis_connect_func"] = note
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], retry=Retry(NoBackoff(), 0), **options)
 
 
