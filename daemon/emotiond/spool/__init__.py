@@ -2,6 +2,7 @@
 
 queues.py     the events that wait, stream by stream
 database.py   the SQLite file that holds them
+repair.py     what happens when that file is damaged
 commit.py     what one transaction writes and removes
 spool.py      the whole, as timelines, publisher and service see it
 """

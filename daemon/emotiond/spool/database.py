@@ -8,9 +8,8 @@ import contextlib
 import errno
 import os
 import sqlite3
-import time
 import zlib
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from emotiond.events import EntryId
 _FORMAT = 1
 _CACHE_KIB = 8192
 _WAL_BYTES = 8 << 20      # the log is cut back to this when it has grown
-_ASIDE_KEPT = 3           # damaged files that are kept
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL",
     f"PRAGMA cache_size=-{_CACHE_KIB}", f"PRAGMA journal_size_limit={_WAL_BYTES}",
@@ -38,8 +36,8 @@ _TABLES = (
     "CREATE INDEX events_by_id ON events (stream, ms, n, seq, size)",
     f"PRAGMA user_version={_FORMAT}",
 )
-_COLUMNS = "seq, stream, ms, n, captured_us, arrived, size, record"
-_INSERT = f"INSERT OR REPLACE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+COLUMNS = "seq, stream, ms, n, captured_us, arrived, size, record"
+_INSERT = f"INSERT OR REPLACE INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -142,7 +140,7 @@ class SpoolFile:
 
     def positions(self) -> dict[str, Position]:
         """Returns all streams by name; how much of each waits is not counted."""
-        return _read_positions(self._db)
+        return read_positions(self._db)
 
     def save_positions(self, positions: Mapping[str, Position]) -> None:
         """Stores streams; in a transaction."""
@@ -165,7 +163,7 @@ class SpoolFile:
     def after(self, stream: int, seq: int, most: int) -> list[Row]:
         """Returns up to `most` events of a stream after one, oldest first."""
         return self._db.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
+            f"SELECT {COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
             (stream, seq, most)).fetchall()
 
     def sizes_after(self, stream: int, seq: int) -> Iterator[tuple[int, int]]:
@@ -182,7 +180,7 @@ class SpoolFile:
     def find(self, stream: int, entry_id: EntryId, after: int) -> Row | None:
         """Returns a stream's event with this entry id after a seq."""
         return self._db.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND ms = ? AND n = ? AND seq > ?",
+            f"SELECT {COLUMNS} FROM events WHERE stream = ? AND ms = ? AND n = ? AND seq > ?",
             (stream, *entry_id, after)).fetchone()
 
     def first_above(self, stream: int, entry_id: EntryId, through: int) -> int | None:
@@ -225,97 +223,20 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xff in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def rebuild(path: Path, known: Mapping[str, Position], without: Collection[int]) -> tuple[Path, int]:
-    """Puts a new database with all that can be read of a damaged one in its place; nobody else may have it open.
-
-    The new one is complete before the old one is renamed, and `_prepare` ends what a kill interrupts.
-
-    Args:
-        path: of the database.
-        known: streams as they are, which go before what the old one says of them.
-        without: seqs of events that are left out.
-
-    Returns:
-        Where the damaged one is now, and how many events were read.
-
-    Raises:
-        ConfigError, sqlite3.Error, OSError: the old one is still in its place.
-    """
-    part, new = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.new")
-    _remove(part)
-    with contextlib.closing(SpoolFile(part)) as file:
-        count = _copy_readable(path, file, known, without)
-    os.replace(part, new)
-    aside = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
-    for suffix in ("-wal", ""):  # the log first: beside the new database it would be taken for that one's
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-    os.replace(new, path)
-    for old in sorted(path.parent.glob(f"{path.name}.damaged-{'[0-9]' * 13}"))[:-_ASIDE_KEPT]:
-        _remove(old)
-    return aside, count
-
-
-def _copy_readable(path: Path, file: SpoolFile, known: Mapping[str, Position], without: Collection[int]) -> int:
-    """Copies streams and events: from the front up to the damage, then from the back down to it."""
-    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as old, file.transaction():
-        positions: dict[str, Position] = {}
-        with _passing_damage():
-            positions = _read_positions(old)
-        positions |= known
-        numbers = {position.number for position in positions.values()}
-        count, front = 0, -1
-        for order in ("ASC", "DESC"):
-            with _passing_damage():
-                for row in old.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq {order}"):
-                    if order == "ASC":
-                        front = row[0]
-                    elif row[0] <= front:
-                        break
-                    if row[0] in without or not _has_stream(row, positions, numbers):
-                        continue
-                    file.insert([row])
-                    count += 1
-        file.save_positions(positions)
-    return count
-
-
-def _has_stream(row: Row, positions: dict[str, Position], numbers: set[int]) -> bool:
-    """Tells whether an event's stream is known; where the table of streams is lost, an event's subject names it."""
-    if row[1] not in numbers:
-        try:
-            name = decode_record(row[7])["subject"].decode()
-        except (CorruptRecordError, KeyError, UnicodeDecodeError):
-            return False
-        if name in positions:
-            return False
-        positions[name] = Position(row[1])
-        numbers.add(row[1])
-    return True
-
-
-@contextlib.contextmanager
-def _passing_damage() -> Generator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error) and "no such table" not in str(error):
-            raise
-
-
-def _read_positions(db: sqlite3.Connection) -> dict[str, Position]:
+def read_positions(db: sqlite3.Connection) -> dict[str, Position]:
+    """Returns the streams by name, of any connection."""
     return {row[1]: Position(row[0], bool(row[2]), (row[3], row[4]), row[5], (row[6], row[7]))
             for row in db.execute("SELECT * FROM streams")}
 
 
 def _prepare(path: Path) -> None:
-    """Makes the folder and an empty file that only its owner may read, and ends an interrupted `rebuild`."""
+    """Makes the folder and an empty file that only its owner may read, and ends an interrupted `repair.rebuild`."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = path.with_name(f"{path.name}.new")
         if new.exists() and not path.exists():
             os.replace(new, path)
-        _remove(new)
+        remove(new)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its log gets the same mode
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -324,7 +245,8 @@ def _prepare(path: Path) -> None:
                           "daemon's user may write") from None
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a database with its log, where they are."""
     for suffix in ("", "-wal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 

@@ -27,9 +27,9 @@ from emotiond.spool.database import (
     decode_record,
     is_damage,
     is_full,
-    rebuild,
 )
 from emotiond.spool.queues import Entry, Incoming, Queue
+from emotiond.spool.repair import rebuild
 
 GATHER_SECONDS = 0.02      # how long events gather before they are committed together
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
