@@ -104,8 +104,8 @@ def test_the_pages_tell_the_figures_of_the_weights(page: str) -> None:
 def test_the_shipped_weights_keep_to_what_is_promised_of_them() -> None:
     test = load_info().metrics["test"]
 
-    assert test["accuracy"] >= 0.65
-    assert test["votes"]["accuracy"] >= 0.84
+    assert test["accuracy"] >= 0.655
+    assert test["votes"]["accuracy"] >= 0.85
     assert test["votes"]["ece"] <= 0.03
     assert min(test["recall"].values()) > 0.1
 
