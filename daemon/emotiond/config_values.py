@@ -101,9 +101,9 @@ def _check_redis_url(url: str) -> str:
         try:
             _, service, plain = split_redis_url(url)
         except ValueError:
-            service, plain = "", "redis://host:none"
-        if (scheme.endswith("+sentinel")) != bool(service):
-            raise ValueError("names no primary, or one that is not wanted; write one like "
+            service, plain = "", ""
+        if not plain or scheme.endswith("+sentinel") != bool(service):
+            raise ValueError("names no primary, or a host without its port; write one like "
                              "redis+sentinel://host:26379,host:26379/primary/0 or redis+cluster://host:6379,host:6379, "
                              f"every host with its port, and {_SPELL}")
         _check_plain_redis_url(plain)

@@ -67,6 +67,7 @@ class Publisher:
         self._status_lock = threading.Lock()
         self._stop = threading.Event()
         self._connections = 0                                  # those that were opened when the keys were asked
+        self._sent: dict[str, int] = {}                        # stream -> seq of the last event sent, answered or not
         self._said: dict[str, float] = {}                      # stream -> when another writer was named last
         self._next_trim = self._next_look = 0.0
 
@@ -192,6 +193,7 @@ class Publisher:
         if known == _ASK_ONLY:
             return [known, 0, 0]
         self._spool.raise_ids(stream, entries, parse_id(known))
+        self._sent[stream] = max(entries[-1].seq, self._sent.get(stream, 0))
         width = 2 * len(entries[0].fields)
         arguments: list[Any] = [known, self._config.maxlen or 0, width]
         for entry in entries:
@@ -246,18 +248,24 @@ class Publisher:
         return found
 
     def _find_newest(self, stream: str, first: EntryId, last: EntryId) -> EntryId | None:
-        """Returns the newest id between two at which the key holds a waiting entry; other writers' are passed over."""
+        """Returns the newest id between two at which the key holds a waiting entry; other writers' are passed over.
+
+        Only what was sent, by this run or maybe by an earlier one, can be there: a recording that is replayed once more
+        with the same times makes the same events again.
+        """
+        may_be_there = max(self._sent.get(stream, 0), self._spool.inherited)
         at_most, looking = format_id(last), first <= last
         while looking:
             page, = self._store.execute([["XREVRANGE", self._key(stream), at_most, format_id(first), "COUNT", BATCH]])
             if isinstance(page, Exception):
                 raise page
             gone = at_most == format_id(last) and (not page or parse_id(page[0][0]) < last)
-            if gone and self._spool.find(stream, last):
+            if gone and (found := self._spool.find(stream, last)) and found[0] <= may_be_there:
                 return last  # ours, and removed by who read it
             for name, fields in page:
-                waiting = self._spool.find(stream, parse_id(name))
-                if waiting and all(fields.get(key.encode()) == waiting.get(key) for key in ("source", "id")):
+                found = self._spool.find(stream, parse_id(name))
+                if found and found[0] <= may_be_there and all(
+                        fields.get(key.encode()) == found[1].get(key) for key in ("source", "id")):
                     return parse_id(name)
             looking = len(page) == BATCH
             at_most = f"({page[-1][0].decode()}" if page else ""

@@ -50,7 +50,7 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "events_total": ("counter", {"stream": STREAMS}),
     "events_published_total": ("counter", {"stream": STREAMS}),
     "events_dropped_total": ("counter", {"stream": STREAMS, "reason": {"spool_full", "disk_error"}}),
-    "events_resent_total": ("counter", {"reason": {"lost_reply"}}),
+    "events_resent_total": ("counter", {"reason": {"lost_reply", "rewind"}}),
     "stage_duration_seconds": ("histogram", {"stage": {"decode", "detect", "classify", "publish"}}),
     "batch_size": ("histogram", {"model": {"yunet", "emotionnet"}}),
     "event_latency_seconds": ("histogram", {"stream": STREAMS}),

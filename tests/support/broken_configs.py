@@ -65,7 +65,7 @@ BROKEN = {
     "a password in the file": Broken(
         f"redis:\n  url: redis://192.0.2.8\n  password: {SECRET}\n", 3, "redis.password", "mean password_file?"),
     "a key of another program": Broken(
-        beside_a_stream(f"spool:\n  path: /{SECRET}"), 2, "spool.path", "there are max_bytes"),
+        beside_a_stream(f"spool:\n  folder: /{SECRET}"), 2, "spool.folder", "there are "),
     "a URL as a key": Broken(f"{CAMERA}: 1\n", 1, "rtsp://***@192.0.2.7/stream", "is no key"),
     # sections
     "streams as a list": Broken(f"streams:\n  - source: {CAMERA}\n", 1, "streams", "is not a section"),

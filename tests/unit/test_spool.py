@@ -341,7 +341,7 @@ def test_a_waiting_event_is_found_by_its_entry_id(make: Callable[..., Place]) ->
         place.put("a")
     first, second, _ = place.entries("a")
 
-    assert place.spool.find("a", second.id) == FIELDS
+    assert place.spool.find("a", second.id) == (second.seq, FIELDS)
     assert place.spool.find("b", second.id) is None
     assert place.spool.find("a", (second.id[0], 9)) is None
     place.acknowledge("a")

@@ -63,6 +63,7 @@ class Spool:
         max_bytes: the most it holds.
         durable: whether events outlive the process.
         failing: why the disk takes no events at present, None while it does.
+        inherited: seq up to which events are an earlier run's.
         commits: counts up while the spool's thread goes on.
         expires: whether acknowledged events may go when they were kept long enough; not while nobody knows whether
             Redis still has them.
@@ -105,7 +106,7 @@ class Spool:
                 raise UnavailableError(f"spool.path: {path} cannot be read ({error}); mend the disk, or name another "
                                        "file") from None
             self._fail(error)
-        self._first = self._seq + 1           # of this run
+        self.inherited = self._seq
 
     def add_stream(self, stream: str) -> None:
         """Makes room for a stream, or takes up what an earlier run left of it."""
@@ -187,17 +188,18 @@ class Spool:
             found = {queue.name: self._read(queue, most) for queue in queues}
         return {stream: entries for stream, entries in found.items() if entries}
 
-    def find(self, stream: str, entry_id: EntryId) -> dict[str, bytes] | None:
-        """Returns the fields of the waiting event with an entry id, None without one."""
+    def find(self, stream: str, entry_id: EntryId) -> tuple[int, dict[str, bytes]] | None:
+        """Returns seq and fields of the waiting event with an entry id, None without one."""
         with self._disk:
             queue = self._queues[stream]
             position = queue.position
             row = self._on_disk(lambda file: file.find(position.number, entry_id, position.acked))
             with contextlib.suppress(CorruptRecordError):
                 if row:
-                    return decode_record(row[7])
+                    return row[0], decode_record(row[7])
             with self._lock:
-                return next((entry.fields for entry in self._incoming.of(queue) if entry.id == entry_id), None)
+                return next(((entry.seq, entry.fields) for entry in self._incoming.of(queue)
+                             if entry.id == entry_id), None)
 
     def acknowledge(self, stream: str, entries: list[Entry]) -> None:
         """Notes that Redis has entries, the first of those that `pending` returned for a stream."""
@@ -424,7 +426,7 @@ class Spool:
                 self._note_damaged(queue, seq, size)
             else:
                 entries.append(Entry(
-                    seq, (ms, n), fields, captured_us, arrived if seq >= self._first else math.nan, size))
+                    seq, (ms, n), fields, captured_us, arrived if seq > self.inherited else math.nan, size))
         with self._lock:
             if self.failing and len(rows or ()) < most:
                 entries += self._read_memory(queue, most - len(entries))
