@@ -31,7 +31,7 @@ from emotiond.spool.database import (
 from emotiond.spool.queues import Entry, Incoming, Queue
 from emotiond.spool.repair import rebuild
 
-GATHER_SECONDS = 0.02      # how long events gather before they are committed together
+GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
 MEMORY_BYTES = 32 << 20    # most bytes of events that wait for the disk
 _POLL_SECONDS = 0.1        # how soon a thread that waits for room notices that it shall stop
@@ -155,12 +155,14 @@ class Spool:
 
     def run(self) -> None:
         """Commits what comes in until `stop`, and then once more; the whole life of the spool's thread."""
+        due = 0.0
         while not self._stop.is_set():
             with self._lock:
                 if not self._incoming.bytes:
                     self._came_in.wait(IDLE_SECONDS)
-            self._stop.wait(IDLE_SECONDS if self.failing else GATHER_SECONDS)
+            self._stop.wait(max(due - time.monotonic(), 0.0))  # a lone event does not wait for others
             self.commit()
+            due = time.monotonic() + (IDLE_SECONDS if self.failing else GATHER_SECONDS)
         self.commit()
 
     def commit(self) -> None:
