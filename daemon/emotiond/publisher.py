@@ -297,6 +297,7 @@ class Publisher:
         self._store.execute([["XTRIM", self._key(stream), "MINID", "~", oldest] for stream in self._known])
 
     def _note_failure(self, error: Exception) -> None:
+        self._spool.expires = False  # another server may answer next, and lack what this one had
         kind, text = error_kind(error), describe(error, self._url)
         self._metrics.redis_errors.labels(kind).inc()
         self._metrics.redis_up.set(0)

@@ -126,6 +126,7 @@ def connect(config: RedisConfig, url: str, opened: Callable[[], None] = lambda: 
     credentials = {"username": config.username} if config.username else {}
     if config.password_file:
         credentials["password"] = read_secret(config.password_file)
+
     def greet(connection: Any) -> None:
         connection.on_connect()
         opened()

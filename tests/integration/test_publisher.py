@@ -97,17 +97,22 @@ def wait_until_sent(line: Line) -> None:
     poll(lambda: line.spool.figures()[0] == 0, 10, "events wait")
 
 
+def send_without_noting(make_line: Callable[..., Line], folder: Path, events: int) -> None:
+    """Sends numbered events, and leaves the spool as it was before in `before.db`: as a kill right then would."""
+    line = make_line()
+    put_numbers(line, 0, events)
+    line.spool.close()
+    shutil.copy(folder / "spool.db", folder / "before.db")
+    line = make_line()
+    line.thread.start()
+    wait_until_sent(line)
+    line.end()
+
+
 def test_what_an_earlier_run_sent_without_noting_it_is_not_sent_again(
     make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    first = make_line()
-    put_numbers(first, 0, 350)
-    first.spool.close()
-    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
-    first = make_line()
-    first.thread.start()
-    wait_until_sent(first)
-    first.end()
+    send_without_noting(make_line, tmp_path, 350)
 
     second = make_line("before.db")
     put_numbers(second, 350, 360)
@@ -121,14 +126,7 @@ def test_what_an_earlier_run_sent_without_noting_it_is_not_sent_again(
 def test_what_an_earlier_run_sent_is_found_below_another_writers_entry(
     make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    first = make_line()
-    put_numbers(first, 0, 150)
-    first.spool.close()
-    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
-    first = make_line()
-    first.thread.start()
-    wait_until_sent(first)
-    first.end()
+    send_without_noting(make_line, tmp_path, 150)
     redis_server.client.xadd("emotions:door", {"type": "foreign"}, id="1800000000000-0")
 
     second = make_line("before.db")
@@ -209,6 +207,19 @@ def test_a_quiet_streams_loss_is_noticed_by_the_next_run_however_late(
     poll(lambda: numbers(redis_server) == list(range(30)), 10, "what was lost was not sent again")
 
 
+def test_nothing_kept_expires_while_redis_is_away(line: Line, redis_server: RedisServer) -> None:
+    line.thread.start()
+    put_numbers(line, 0, 3)
+    wait_until_sent(line)
+    poll(lambda: line.spool.expires, 10, "nothing expires while Redis answers")
+
+    redis_server.kill()
+    put_numbers(line, 3, 4)
+    poll(lambda: not line.publisher.connected, 10, "the outage was not seen")
+
+    assert not line.spool.expires
+
+
 def test_an_id_beyond_all_others_makes_its_key_alone_unusable(line: Line, redis_server: RedisServer) -> None:
     redis_server.client.xadd("emotions:door", {"x": "y"}, id="9999999999999999999-1")
     line.thread.start()
@@ -250,14 +261,7 @@ def test_a_backlog_goes_out_beside_a_busy_other_writer(line: Line, redis_server:
 def test_what_a_consumer_removed_before_the_reply_was_lost_does_not_come_again(
     make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path, removed: str
 ) -> None:
-    first = make_line()
-    put_numbers(first, 0, 150)
-    first.spool.close()
-    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
-    first = make_line()
-    first.thread.start()
-    wait_until_sent(first)
-    first.end()
+    send_without_noting(make_line, tmp_path, 150)
     entries: Any = redis_server.client.xrange("emotions:door")
     if removed == "deleted":
         redis_server.client.xdel("emotions:door", *(entry_id for entry_id, _ in entries))
@@ -275,14 +279,7 @@ def test_what_a_consumer_removed_before_the_reply_was_lost_does_not_come_again(
 def test_another_instance_name_makes_no_stranger_of_what_was_sent(
     make_line: Callable[..., Line], redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    first = make_line()
-    put_numbers(first, 0, 20)
-    first.spool.close()
-    shutil.copy(tmp_path / "spool.db", tmp_path / "before.db")
-    first = make_line()
-    first.thread.start()
-    wait_until_sent(first)
-    first.end()
+    send_without_noting(make_line, tmp_path, 20)
 
     second = make_line("before.db")
     second.publisher._instance = "renamed"

@@ -492,6 +492,22 @@ def test_ids_rise_over_runs_also_when_the_clock_goes_back_and_nothing_is_left(pl
     assert place.entries("a")[0].id == (last[0], last[1] + 1)
 
 
+def test_events_are_sent_also_where_the_machines_clock_went_back_between_two_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.keep = 0
+    place.put("a")
+    place.acknowledge("a")
+    place.close()
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)      # 2001
+
+    place.open()
+    place.spool.commit()
+    place.put("a")
+
+    assert place.held("a") == [1]
+
+
 def test_a_stream_that_is_configured_no_longer_still_has_its_events_published(place: Place) -> None:
     place.put("a")
     place.put("b")

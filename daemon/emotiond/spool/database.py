@@ -153,8 +153,9 @@ class SpoolFile:
         return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0])
 
     def last_seq(self) -> int:
-        """Returns the highest seq of all events, 0 without any."""
-        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        """Returns the highest seq of all events and acknowledgements, 0 without any."""
+        return int(self._db.execute("SELECT max((SELECT coalesce(max(seq), 0) FROM events), "
+                                    "(SELECT coalesce(max(acked), 0) FROM streams))").fetchone()[0])
 
     def insert(self, rows: Iterable[Row]) -> None:
         """Adds events; in a transaction."""
