@@ -127,9 +127,7 @@ class Chaos:
         if behind:
             replica.thaw()
         poll(lambda: self.watched.primary() is replica, 60, "no failover")
-        old.start()
-        poll(lambda: role(old) == "slave", 60, "the old primary came back alone")
-        self.watched.wait_for_replica()
+        self.watched.bring_back(old)
 
     def freeze_primary(self) -> None:
         """Shorter or longer than Sentinel's patience."""

@@ -14,7 +14,7 @@ from tests.support.commands import run
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, parse_entry
 from tests.support.pictures import face_frames
-from tests.support.redis_groups import Cluster, Watched, role
+from tests.support.redis_groups import Cluster, Watched
 from tests.support.videos import write_video
 from tests.support.waiting import poll
 
@@ -64,9 +64,7 @@ def test_events_go_on_at_the_new_primary_after_the_old_one_died(watched: Watched
             new = watched.primary()
             before = len(read(new.client, "door"))
             poll(lambda new=new, before=before: len(read(new.client, "door")) > before, 10, daemon.output)
-            old.start()
-            poll(lambda old=old: role(old) == "slave", 30, "the old one came back alone")
-            watched.wait_for_replica()
+            watched.bring_back(old)
         assert daemon.scrape()("events_dropped_total") == 0
         judge(daemon, watched.primary().client, ["door"])
 

@@ -79,6 +79,13 @@ class Watched:
 
         poll(is_whole, 30, "the replica is not in step")
 
+    def bring_back(self, old: RedisServer) -> None:
+        """Starts a primary that was replaced as the new one's replica; Sentinel alone may take a minute over it."""
+        old.start()
+        old.client.replicaof("127.0.0.1", str(self.primary().port))
+        poll(lambda: role(old) == "slave", 30, "the old primary came back alone")
+        self.wait_for_replica()
+
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             for server in self.servers:
