@@ -135,10 +135,12 @@ class SpoolConfig(_Section):
 
 
 class HttpConfig(_Section):
-    """Metrics and health."""
+    """Metrics, health and control."""
 
     listen: ListenAddress = "127.0.0.1:9470"
     """Address and port; port 0 takes a free one."""
+    token_file: Path | None = None
+    """File whose first line is the token that every POST must bring. Without one, only this machine may POST."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -240,9 +242,12 @@ def unknown_environment() -> list[str]:
 def read_secret(path: Path) -> str:
     """Returns the first line of a secret's file and keeps it out of every output.
 
+    Variables in the path are filled in, as in $CREDENTIALS_DIRECTORY/redis, where systemd puts a unit's credentials.
+
     Raises:
         ValueError: the file cannot be read or is empty; the message names it.
     """
+    path = Path(os.path.expandvars(path))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -66,6 +66,24 @@ def load_config(path: Path) -> Config:
     return config
 
 
+def load_service_config(path: Path) -> Config:
+    """Reads a configuration that the service can run with.
+
+    Raises:
+        ConfigError: as `load_config`, or there is no stream, or no Redis.
+    """
+    config = load_config(path)
+    faults: list[str] = []
+    if not config.streams:
+        faults.append("streams: there is none; add one like `lobby: {source: rtsp://camera/}`")
+    if config.redis.url is None:
+        faults.append("redis.url: is missing; name a server like redis://localhost:6379/0, "
+                      "or write embedded to have a Valkey started here")
+    if faults:
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
+    return config
+
+
 def make_config(content: dict[str, Any], environment: bool = False) -> Config:
     """Validates values that come from the command line; faults as in `load_config`, without lines.
 
@@ -240,7 +258,7 @@ def _check_keys(node: yaml.Node, seen: set[int], prefix: str = "") -> Iterator[_
 
 def _check_files(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yields the key and the fault of every secret that cannot be read."""
-    secrets = {("redis", "password_file"): config.redis.password_file}
+    secrets = {("redis", "password_file"): config.redis.password_file, ("http", "token_file"): config.http.token_file}
     secrets |= {("streams", name, "password_file"): s.password_file for name, s in config.streams.items()}
     for key, path in secrets.items():
         if path:

@@ -33,7 +33,7 @@ class Crew:
                 self.failed.set()
 
         thread = threading.Thread(target=life, name=name, daemon=True)
-        self._threads.append(thread)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         thread.start()
         return thread
 

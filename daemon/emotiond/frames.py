@@ -104,6 +104,11 @@ class FrameLedger:
             counts.analyzed += 1
             counts.in_flight -= 1
 
+    def remove_stream(self, stream: str) -> None:
+        """Forgets a stream that has no frame in flight."""
+        with self._lock:
+            del self._counts[stream]
+
     def snapshot(self) -> dict[str, FrameCounts]:
         """Returns a copy of all counts at one moment."""
         with self._lock:
@@ -198,6 +203,11 @@ class FrameBuffers:
         """Returns stream -> (frames waiting, capacity)."""
         with self._changed:
             return {stream: (len(b.frames), b.depth) for stream, b in self._buffers.items()}
+
+    def remove_stream(self, stream: str) -> None:
+        """Forgets a stream that has no frame in flight."""
+        with self._changed:
+            del self._buffers[stream]
 
     def close(self, drain: bool) -> None:
         """Accepts no more frames. With `drain` those waiting are still taken, else they are counted as dropped."""

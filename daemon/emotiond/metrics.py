@@ -91,6 +91,12 @@ class Metrics:
         self.redis_errors = self._counter("redis_errors", "Failed exchanges with Redis.", "kind")
         self.inference_errors = self._counter("inference_errors", "Frames a network failed on.", "model", "reason")
         self.ready = self._gauge("ready", "Whether /readyz says yes.")
+        self.reloaded = self._gauge(
+            "config_last_reload_successful", "Whether the last configuration that was read was accepted.")
+        self.reloaded.set(1)
+        self.reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in use was read.")
+        self.reloaded_at.set_to_current_time()
         self._info = self._gauge("build_info", "Versions.", "version", "python")
         self._model = self._gauge("model_info", "The weights in use.", "model")
 
@@ -107,16 +113,26 @@ class Metrics:
     def add_stream(self, stream: str) -> None:
         """Makes every series of a stream exist, at zero."""
         self.states.setdefault(stream, STATES[0])
-        plain = (self.last_frame, self.bytes_read, self.decode_errors, self.faces, self.faces_truncated,
-                 self.events, self.published, self.latency)
-        for metric in plain:
-            metric.labels(stream)
+        for metric, *values in self._of_stream():
+            metric.labels(stream, *values)
+
+    def remove_stream(self, stream: str) -> None:
+        """Takes every series of a stream away."""
+        self.states.pop(stream, None)
+        for metric, *values in self._of_stream():
+            metric.remove(stream, *values)
+
+    def _of_stream(self) -> Iterator[tuple[Counter | Gauge | Histogram, *tuple[str, ...]]]:
+        """Yields the metrics of a stream, each with the values of its other label."""
+        for metric in (self.last_frame, self.bytes_read, self.decode_errors, self.faces, self.faces_truncated,
+                       self.events, self.published, self.latency):
+            yield (metric,)
         by_value: list[tuple[Counter, Iterable[str]]] = [
             (self.connects, ("ok", *get_args(Outcome))), (self.reconnects, get_args(EndReason)),
             (self.classified, self.labels), (self.events_dropped, EVENT_DROPS)]
         for metric, values in by_value:
             for value in values:
-                metric.labels(stream, value)
+                yield metric, value
 
     def produced(self, stream: str, events: int) -> None:
         """Counts events that reached the spool."""

@@ -55,8 +55,8 @@ class Pipeline:
         self._config, self._emit = config, emit
         self._publish_status: PublishStatus = publish_status or _ignore
         self._wait_for_room: WaitForRoom = wait_for_room or _ignore_room
-        self._stop = threading.Event()
         self._streams: dict[str, StreamConfig] = {}
+        self._threads: dict[str, threading.Thread] = {}
         self._timelines: dict[str, Timeline] = {}
         self.readers: dict[str, StreamReader] = {}
         self.ledger = FrameLedger()
@@ -69,15 +69,22 @@ class Pipeline:
         self.analyzing = Crew()
 
     def add_stream(self, name: str, config: StreamConfig, playback: Playback | None = None) -> StreamReader:
-        """Adds a stream; `playback` as in `StreamReader`."""
+        """Adds a stream, or puts it in the place of one that has stopped, whose counts and track ids go on.
+
+        Args:
+            name: its name.
+            config: its configuration.
+            playback: as in `StreamReader`.
+        """
         reader = StreamReader(
             name, config, buffers=self.buffers, ledger=self.ledger, metrics=self.metrics,
-            publish_status=self._publish_status, wait_for_room=self._wait_for_room, stop=self._stop, playback=playback)
+            publish_status=self._publish_status, wait_for_room=self._wait_for_room, playback=playback)
+        before = self._timelines.get(name)
         self._streams[name] = config
         self._timelines[name] = Timeline(
             self._config.classifier, config.labels, self._config.publish_empty, self.model, self.ledger,
-            self.metrics, self._emit)
-        self.readers[name] = reader
+            self.metrics, self._emit, before and before.tracker)
+        self.readers = {**self.readers, name: reader}  # never changed in place: other threads go through it
         return reader
 
     def start(self) -> None:
@@ -96,11 +103,26 @@ class Pipeline:
 
     def read(self, name: str) -> threading.Thread:
         """Starts a stream's reader."""
-        return self.reading.start(f"reader-{name}", self.readers[name].run)
+        self._threads[name] = self.reading.start(f"reader-{name}", self.readers[name].run)
+        return self._threads[name]
+
+    def has_stopped(self, name: str) -> bool:
+        """Tells whether a stream's reader has ended and all its frames are through."""
+        return not self._threads[name].is_alive() and not self.ledger.snapshot()[name].in_flight
+
+    def remove_stream(self, name: str) -> None:
+        """Forgets a stream that has stopped, its counts and its series."""
+        self.readers = {other: reader for other, reader in self.readers.items() if other != name}
+        self.buffers.remove_stream(name)
+        self.ledger.remove_stream(name)
+        self.metrics.remove_stream(name)
+        for of in (self._streams, self._timelines, self._threads):
+            del of[name]
 
     def stop_reading(self, deadline: float) -> list[str]:
         """Ends the readers; returns those still alive at monotonic time `deadline`."""
-        self._stop.set()
+        for reader in self.readers.values():
+            reader.stop()
         return self.reading.join(deadline)
 
     def finish(self, deadline: float, drain: bool = True) -> list[str]:

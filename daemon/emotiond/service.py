@@ -10,12 +10,14 @@ from types import FrameType
 from emotiond import __version__
 from emotiond.config import Config
 from emotiond.crew import Crew
+from emotiond.errors import UnavailableError
 from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
 from emotiond.frames import Drop, Frame
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
+from emotiond.reload import Changes, Reloader
 from emotiond.spool import Spool
 from emotiond.store import Store
 from emotiond.stream import Playback
@@ -25,6 +27,7 @@ from emotiond.web import WebServer, join_address
 
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
+RELOAD_SECONDS = 20.0    # how long POST /-/reload waits, for the models to be loaded, say
 LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
 _READ_SHARE = 0.3        # of it, until readers are left to themselves (opening a camera takes up to 5 s)
@@ -43,13 +46,16 @@ class Service:
         spool: the events between the two.
     """
 
-    def __init__(self, config: Config, url: str, playback: Playback | None = None) -> None:
+    def __init__(
+        self, config: Config, url: str, playback: Playback | None = None, load: Callable[[], Config] | None = None
+    ) -> None:
         """Puts the parts together; nothing is loaded and nothing runs yet.
 
         Args:
             config: the configuration.
             url: of Redis, with `embedded` resolved.
             playback: how to play files, where not as they would by default.
+            load: reads the configuration anew, raises ConfigError; without it, SIGHUP stops the daemon.
 
         Raises:
             ConfigError: it cannot start.
@@ -70,6 +76,7 @@ class Service:
             "the spool": lambda: (True, self.spool.commits)})
         self._manager = ServiceManager()
         self._stuck: str | None = None
+        self._reloader = Reloader(config, load, self.pipeline, self.spool) if load else None
         for name, stream in config.streams.items():
             self.pipeline.add_stream(name, stream, playback)
             self.spool.add_stream(name)
@@ -104,8 +111,8 @@ class Service:
             UnavailableError: the port cannot be had.
             ConfigError: device or weights are not usable.
         """
-        self.web = WebServer(self._config.http.address, self.pipeline.metrics.registry, self.not_ready,
-                             self._not_healthy, self._streams)
+        self.web = WebServer(self._config.http, self.pipeline.metrics.registry, self.not_ready, self._not_healthy,
+                             self._streams, self._reload)
         self._crew.start("http", self.web.run)
         try:
             self.pipeline.start()
@@ -128,6 +135,12 @@ class Service:
         next_look = 0.0
         while not self._stopping and not self._failure():
             time.sleep(TICK_SECONDS)
+            if self._reloader:
+                self._reloader.go_on()
+                if self._reloader.asked():
+                    self._manager.reloading()
+                    self._reloader.read()
+                    self._manager.ready()
             self._published = self._published or self.publisher.connected
             self.pipeline.metrics.ready.set(self.not_ready() is None)
             if time.monotonic() >= next_look:
@@ -220,14 +233,26 @@ class Service:
             "error": reader.error, "frames_read": counts[name].read, "frames_analyzed": counts[name].analyzed,
             "frames_in_flight": counts[name].in_flight,
             "frames_dropped": {str(reason): count for reason, count in counts[name].dropped.items()},
-        } for name, reader in self.pipeline.readers.items()}
+        } for name, reader in self.pipeline.readers.items() if name in counts}
 
     def _gauges(self) -> Gauges:
         events, size, oldest = self.spool.figures()
         return Gauges({f"frames:{name}": depth for name, depth in self.pipeline.buffers.depths().items()},
                       events, size, self._config.spool.max_bytes, oldest, self.spool.failing is not None)
 
+    def _reload(self) -> Changes:
+        """What POST /-/reload does, in a thread of its own."""
+        if not self._reloader or self._stopping:
+            raise UnavailableError("the daemon is stopping" if self._reloader else "there is no file to read")
+        try:
+            return self._reloader.request().result(RELOAD_SECONDS)
+        except TimeoutError:
+            raise UnavailableError(f"the configuration was not read within {RELOAD_SECONDS:.0f} s") from None
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._reloader:
+            self._reloader.ask()
+            return
         if self._stopping:
             raise SystemExit(128 + number)  # a second signal forces the exit
         self.stop()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from emotiond.config import StreamConfig
 from emotiond.config_values import kind_of
@@ -23,6 +24,10 @@ REFUSED_SECONDS = 30.0  # a wrong password or path does not mend itself soon, an
 LONGEST_PAUSE = 10.0    # seconds between two frames of a file that is played at a pace
 LAST_US = 253_402_300_799_999_999  # the end of the year 9999, the last that RFC 3339 can write
 _FALLBACK_RATE = 25.0   # frames a second of a file that does not say
+
+StopReason = Literal["removed", "changed"]
+_STOPPED: dict[StopReason, str] = {
+    "removed": "it is in the configuration no more", "changed": "its configuration is another now"}
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +95,7 @@ class StreamReader:
 
     def __init__(
         self, name: str, config: StreamConfig, *, buffers: FrameBuffers, ledger: FrameLedger, metrics: Metrics,
-        publish_status: PublishStatus, wait_for_room: WaitForRoom, stop: threading.Event,
-        playback: Playback | None = None,
+        publish_status: PublishStatus, wait_for_room: WaitForRoom, playback: Playback | None = None,
     ) -> None:
         """Prepares the reader.
 
@@ -103,7 +107,6 @@ class StreamReader:
             metrics: get the rest.
             publish_status: gets the events of the stream's life.
             wait_for_room: called before each frame of a source that is not live.
-            stop: ends the reader.
             playback: how to play a file or a test pattern; by default a camera's part is played for ever at its
                 own pace, and others once, as fast as they can be analysed.
         """
@@ -113,22 +116,23 @@ class StreamReader:
         self.source: Source | None = None
         self._opened = False
         self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
-        self._publish_status, self._wait_for_room, self._stop = publish_status, wait_for_room, stop
+        self._publish_status, self._wait_for_room = publish_status, wait_for_room
+        self._stop = threading.Event()
         kind = kind_of(config.source)
         self._is_file = kind == "file"
         self.live = config.live if config.live != "auto" else not self._is_file
         self._playback = playback or Playback(
             speed=1.0 if self.live and kind in ("file", "lavfi") else math.inf, once=not self.live)
         self._backoff = Backoff()
-        self._index = 0
         self._up: bool | None = None
         self._next_due = float("-inf")
         buffers.add_stream(name, self.live)
         ledger.add_stream(name)
         metrics.add_stream(name)
+        self._index = ledger.snapshot()[name].read  # another reader may have had the stream before
 
     def run(self) -> None:
-        """Reads, reconnects, and returns when a file ended or `stop` is set."""
+        """Reads, reconnects, and returns when a file ended or `stop` was called."""
         while not self._stop.is_set():
             self._set_state(State.CONNECTING)
             try:
@@ -149,6 +153,19 @@ class StreamReader:
                 continue  # a file that plays a camera begins anew
             if not self._wait_to_reopen(ended.reason, str(ended)):
                 return
+
+    def stop(self) -> None:
+        """Ends `run`, as soon as what it does just now lets it."""
+        self._stop.set()
+
+    def tell_why_stopped(self, reason: StopReason) -> None:
+        """Tells subscribers why `run` was stopped, where they would wait for the stream otherwise."""
+        if reason == "removed" and self.state is not State.ENDED:
+            self._set_state(State.ENDED)
+            self._publish_status(ENDED_TYPE, StatusEvent(self.name, reason, _STOPPED[reason]))
+        elif reason == "changed" and self._up:
+            self._publish_status(DOWN_TYPE, StatusEvent(self.name, reason, _STOPPED[reason]))
+        log.info("stream %s: %s", reason, _STOPPED[reason], extra={"stream": self.name})
 
     def _read_until_end(self, source: Source) -> EndedError | None:
         """Reads a source and closes it; returns why it ended early, None where it came to its end or was stopped."""

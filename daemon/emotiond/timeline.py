@@ -26,11 +26,15 @@ def abstain_below(config: ClassifierConfig, model: WeightsInfo) -> float:
 
 
 class Timeline:
-    """Turns one stream's analyses, delivered in any order by any thread, into its events, in order."""
+    """Turns one stream's analyses, delivered in any order by any thread, into its events, in order.
+
+    Attributes:
+        tracker: gives its faces their track ids.
+    """
 
     def __init__(
         self, config: ClassifierConfig, stream_labels: dict[str, str], publish_empty: bool, model: WeightsInfo,
-        ledger: FrameLedger, metrics: Metrics, emit: Emit,
+        ledger: FrameLedger, metrics: Metrics, emit: Emit, tracker: Tracker | None = None,
     ) -> None:
         """Makes the timeline.
 
@@ -42,11 +46,12 @@ class Timeline:
             ledger: learns what was analysed.
             metrics: faces and events.
             emit: takes each event, in order; may wait.
+            tracker: of the timeline that had the stream before.
         """
         self._config, self._stream_labels, self._publish_empty = config, stream_labels, publish_empty
         self._model, self._ledger, self._metrics, self._emit = model, ledger, metrics, emit
         self._abstain_below = abstain_below(config, model)
-        self._tracker = Tracker()
+        self.tracker = tracker or Tracker()
         self._changed = threading.Condition()
         self._waiting: dict[int, Analysis] = {}
         self._next = 0
@@ -102,7 +107,7 @@ class Timeline:
 
     def _faces(self, analysis: Analysis) -> list[Face]:
         now = analysis.ticket.frame.captured_us / 1_000_000
-        tracks = self._tracker.update(analysis.boxes, now)
+        tracks = self.tracker.update(analysis.boxes, now)
         return [self._face(analysis, index, track) for index, track in enumerate(tracks)]
 
     def _smooth(self, track: Track, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

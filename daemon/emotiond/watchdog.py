@@ -60,6 +60,10 @@ class ServiceManager:
         """The daemon makes progress."""
         self._send("WATCHDOG=1")
 
+    def reloading(self) -> None:
+        """The daemon reads its configuration anew; `ready` says that it has."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def stopping(self) -> None:
         """The daemon is on its way down."""
         self._send("STOPPING=1")

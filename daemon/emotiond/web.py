@@ -1,11 +1,15 @@
-"""The daemon's HTTP pages: metrics, health, readiness and the state of every stream."""
+"""The daemon's HTTP pages: metrics, health, readiness, the state of every stream; and how it is told to reload."""
 
+import hmac
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -13,41 +17,52 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from emotiond import __version__
-from emotiond.errors import UnavailableError
+from emotiond.config import HttpConfig, read_secret
+from emotiond.errors import ConfigError, UnavailableError
 
 LAST_ANSWER_SECONDS = 1.0
+_MOST_BODY = 65536
+_FROM_ELSEWHERE = ("Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For")  # a page in a browser, a proxy
 
 log = logging.getLogger(__name__)
+
+
+Page = tuple[int, str, bytes]
+"""Status, content type and body of an answer."""
 
 
 class WebServer:
     """Serves until `close`; `run` is a thread's whole life."""
 
     def __init__(
-        self, address: tuple[str, int], registry: CollectorRegistry, ready: Callable[[], str | None],
-        healthy: Callable[[], str | None], streams: Callable[[], object],
+        self, config: HttpConfig, registry: CollectorRegistry, ready: Callable[[], str | None],
+        healthy: Callable[[], str | None], streams: Callable[[], object], reload: Callable[[], object],
     ) -> None:
         """Binds the port.
 
         Args:
-            address: host and port; port 0 takes a free one.
+            config: where to listen, and who may POST.
             registry: what /metrics shows.
             ready: why the daemon is not ready, None when it is.
             healthy: why it is not healthy, None when it is.
             streams: what /streams shows.
+            reload: what POST /-/reload does; returns what it answers, raises ConfigError or UnavailableError.
 
         Raises:
             UnavailableError: the port cannot be had.
         """
-        pages: dict[str, Callable[[BaseHTTPRequestHandler], tuple[int, str, bytes]]] = {
+        get: dict[str, Callable[[BaseHTTPRequestHandler], Page]] = {
             "/metrics": lambda request: _metrics(registry, request.headers.get("Accept", "")),
             "/healthz": lambda _: _verdict(healthy()),
             "/readyz": lambda _: _verdict(ready()),
-            "/streams": lambda _: (200, "application/json", msgspec.json.encode(streams())),
+            "/streams": lambda _: _json(streams()),
         }
+        post = {"/-/reload": lambda: _done(reload)}
 
         class Handler(_Handler):
-            routes = pages
+            pages, actions, token_file = get, post, config.token_file
+
+        address = config.address
 
         class Server(_Server):
             address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -104,19 +119,60 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = f"emotiond/{__version__}"
     sys_version = ""
     timeout = 5  # seconds an idle client may hold a thread
-    routes: dict[str, Callable[[BaseHTTPRequestHandler], tuple[int, str, bytes]]] = {}  # noqa: RUF012
+    pages: Mapping[str, Callable[[BaseHTTPRequestHandler], Page]] = MappingProxyType({})
+    actions: Mapping[str, Callable[[], Page]] = MappingProxyType({})
+    token_file: Path | None = None
 
     def do_GET(self) -> None:
-        page = self.routes.get(self.path.partition("?")[0])
-        self._answer(*(page(self) if page else (404, "text/plain", b"no such page; there are /metrics /healthz "
-                                                                   b"/readyz /streams\n")))
+        page = self.pages.get(self._path())
+        self._answer(page(self) if page else self._no_page("POST", self.actions))
 
     do_HEAD = do_GET
 
-    def _answer(self, code: int, kind: str, body: bytes) -> None:
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if length.isdecimal():  # a body means nothing, but who sends one waits until it is read
+            self.rfile.read(min(int(length), _MOST_BODY))
+        action = self.actions.get(self._path())
+        if action is None:
+            self._answer(self._no_page("GET", self.pages))
+        else:
+            self._answer(self._refusal() or action())
+
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _no_page(self, method: str, others: Container[str]) -> Page:
+        if self._path() in others:
+            return _text(405, f"{self._path()} wants {method}")
+        return _text(404, f"no such page; there are {' '.join(self.pages)} and POST {' '.join(self.actions)}")
+
+    def _refusal(self) -> Page | None:
+        """Who knows the token may POST; without one this machine's programs may, but no browser and no proxy."""
+        if self.token_file is None:
+            foreign = [name for name in _FROM_ELSEWHERE if name in self.headers]
+            if _is_loopback(self.client_address[0]) and not foreign:
+                return None
+            return _text(403, "only this machine's own programs may POST; name a token in http.token_file, and send it "
+                              "as `Authorization: Bearer TOKEN`")
+        try:
+            expected = f"Bearer {read_secret(self.token_file)}"
+        except ValueError as error:
+            log.error("http.token_file: %s", error)
+            return _text(503, "the token cannot be read; see the daemon's log")
+        if hmac.compare_digest(self.headers.get("Authorization", "").encode(), expected.encode()):
+            return None
+        return _text(401, "send the token of http.token_file as `Authorization: Bearer TOKEN`")
+
+    def _answer(self, page: Page) -> None:
+        code, kind, body = page
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if code == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        if code == 405:
+            self.send_header("Allow", "POST" if self._path() in self.actions else "GET, HEAD")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -125,10 +181,32 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug(format, *args)
 
 
-def _metrics(registry: CollectorRegistry, accept: str) -> tuple[int, str, bytes]:
+def _is_loopback(address: str) -> bool:
+    ip = ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def _metrics(registry: CollectorRegistry, accept: str) -> Page:
     encoder, kind = choose_encoder(accept)
     return 200, kind, encoder(registry)
 
 
-def _verdict(problem: str | None) -> tuple[int, str, bytes]:
-    return (200, "text/plain", b"ok\n") if problem is None else (503, "text/plain", f"{problem}\n".encode())
+def _verdict(problem: str | None) -> Page:
+    return _text(200, "ok") if problem is None else _text(503, problem)
+
+
+def _done(action: Callable[[], object]) -> Page:
+    try:
+        return _json(action())
+    except ConfigError as error:
+        return _text(422, str(error))
+    except UnavailableError as error:
+        return _text(503, str(error))
+
+
+def _json(content: object) -> Page:
+    return 200, "application/json", msgspec.json.encode(content)
+
+
+def _text(code: int, text: str) -> Page:
+    return code, "text/plain", f"{text}\n".encode()

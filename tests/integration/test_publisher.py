@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry
 
-from emotiond.config import RedisConfig
+from emotiond.config import HttpConfig, RedisConfig
 from emotiond.events import UP_TYPE, StatusEvent
 from emotiond.frames import FrameLedger
 from emotiond.metrics import Metrics
@@ -374,7 +374,7 @@ def test_user_name_and_password_file_go_before_the_urls(tmp_path: Path, require_
 
 
 def test_http_listens_on_ipv6_too() -> None:
-    server = WebServer(("::1", 0), CollectorRegistry(), lambda: None, lambda: None, dict)
+    server = WebServer(HttpConfig(listen="[::1]:0"), CollectorRegistry(), lambda: None, lambda: None, dict, dict)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -65,6 +65,8 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "redis_errors_total": ("counter", {"kind": KINDS}),
     "inference_errors_total": ("counter", {"model": {"yunet", "emotionnet"}, "reason": None}),
     "ready": ("gauge", {}),
+    "config_last_reload_successful": ("gauge", {}),
+    "config_last_reload_success_timestamp_seconds": ("gauge", {}),
     "build_info": ("gauge", {"version": None, "python": None}),
     "model_info": ("gauge", {"model": None}),
 }

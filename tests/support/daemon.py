@@ -93,7 +93,8 @@ class Daemon(ServerProcess):
         file = write_config(folder / "emotiond.yaml", {
             "instance": "test", "streams": {name: dict(stream) for name, stream in streams.items()},
             "redis": {"url": redis} if isinstance(redis, str) else dict(redis),
-            "http": {"listen": f"127.0.0.1:{self.port}"}, "spool": {"path": str(folder / "spool.db")}, **sections})
+            "spool": {"path": str(folder / "spool.db")}, **sections,
+            "http": {"listen": f"127.0.0.1:{self.port}", **sections.get("http", {})}})
         program = ["-m", "emotiond"]
         if before:
             program = ["-c", f"{before}\nimport sys, emotiond.cli\nsys.exit(emotiond.cli.main())"]

@@ -96,7 +96,8 @@ def test_the_commented_configuration_is_valid_and_shows_the_defaults() -> None:
 def test_the_lines_commented_out_are_valid_too(tmp_path: Path) -> None:
     lines = (ROOT / "deploy" / "emotiond.yaml").read_text(encoding="utf-8").splitlines()
     keys = re.compile(r"^(\s*)# (\w+: .*)$")
-    text = "\n".join(keys.sub(r"\1\2", line) for line in lines if not re.search("password_file|username", line))
+    secrets = re.compile("password_file|username|token_file")
+    text = "\n".join(keys.sub(r"\1\2", line) for line in lines if not secrets.search(line))
     file = tmp_path / "emotiond.yaml"
     file.write_text(text, encoding="utf-8")
     config = load_config(file)

@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import redis.exceptions
 
 from emotiond.config import Config, unknown_environment
-from emotiond.config_file import load_config
+from emotiond.config_file import load_service_config
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.opening import OpenError, open_source
 from emotiond.pipeline import choose_device, load_model_info, load_models
@@ -19,30 +18,17 @@ from emotiond.timeline import abstain_below
 
 def main(args: argparse.Namespace) -> int:
     """Checks; 0, 78 when the file is wrong, or 69 when something it names is not available."""
-    config = load_config(args.config)
+    config = load_service_config(args.config)
     for name in unknown_environment():
         print(f"emotiond: environment variable {name} means nothing to emotiond", file=sys.stderr)
-    _check_run(config, args.config)
+    try:
+        load_model_info(config)
+    except ConfigError as error:
+        raise ConfigError(f"{args.config}: {error}") from None
     if args.connect:
         _connect(config)
     print(f"{args.config}: ok, {len(config.streams)} stream{'s' if len(config.streams) != 1 else ''}")
     return 0
-
-
-def _check_run(config: Config, path: Path) -> None:
-    """What `run` would refuse before it starts."""
-    faults: list[str] = []
-    if not config.streams:
-        faults.append("streams: there is none; add one like `lobby: {source: rtsp://camera/}`")
-    if config.redis.url is None:
-        faults.append("redis.url: is missing; name a server like redis://localhost:6379/0, "
-                      "or write embedded to have a Valkey started here")
-    try:
-        load_model_info(config)
-    except ConfigError as error:
-        faults.append(str(error))
-    if faults:
-        raise ConfigError("\n".join(redact(f"{path}: {fault}") for fault in faults))
 
 
 def _connect(config: Config) -> None:

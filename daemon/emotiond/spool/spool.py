@@ -277,6 +277,11 @@ class Spool:
             return (sum(queue.position.waiting for queue in waiting),
                     sum(queue.position.waiting_bytes for queue in waiting), oldest / 1_000_000)
 
+    def waiting(self, stream: str) -> int:
+        """Returns how many events of a stream wait."""
+        with self._lock:
+            return self._queues[stream].position.waiting
+
     def drain(self, deadline: float, give_up: Callable[[], bool] = lambda: False) -> int:
         """Waits until nothing waits, or monotonic time `deadline`, or `give_up`; returns how many events are left."""
         with self._lock:

@@ -1,0 +1,166 @@
+"""A new configuration while the daemon runs: streams come, go and change, and those that stay notice nothing."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import msgspec
+from pydantic import BaseModel
+
+from emotiond.config import Config, StreamConfig
+from emotiond.errors import ConfigError
+from emotiond.pipeline import Pipeline
+from emotiond.spool import Spool
+from emotiond.stream import StopReason
+
+log = logging.getLogger(__name__)
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What a new configuration changes, by name.
+
+    Attributes:
+        added: streams that begin.
+        removed: streams that end.
+        changed: streams that begin anew.
+        at_restart: keys whose new value the daemon takes up at its next start.
+    """
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    at_restart: list[str]
+
+
+@dataclass
+class _Stopping:
+    """A stream that ends: why, what comes in its place, and whether its reader and frames are through."""
+
+    reason: StopReason
+    successor: StreamConfig | None
+    through: bool = False
+
+
+def compare(old: Config, new: Config) -> Changes:
+    """Returns what changes from one configuration to another."""
+    before, after = old.streams, new.streams
+    plain = _without_streams(old)
+    return Changes(
+        [name for name in after if name not in before], [name for name in before if name not in after],
+        [name for name, stream in after.items() if name in before and stream != before[name]],
+        [key for key, value in _without_streams(new).items() if value != plain[key]])
+
+
+def _without_streams(config: Config) -> dict[str, object]:
+    """Returns every key that holds one value, written as in `redis.url`, with it."""
+    flat: dict[str, object] = {}
+    for key, value in config:
+        if isinstance(value, BaseModel):
+            flat |= {f"{key}.{inner}": part for inner, part in value}
+        elif key != "streams":
+            flat[key] = value
+    return flat
+
+
+class Reloader:
+    """Reads the configuration when asked, and brings the streams to what it says.
+
+    `go_on`, `asked` and `read` are the main thread's, again and again; none waits for a stream that ends.
+    """
+
+    def __init__(
+        self, config: Config, load: Callable[[], Config], pipeline: Pipeline, spool: Spool
+    ) -> None:
+        """Begins with the configuration in use.
+
+        Args:
+            config: that one.
+            load: reads it anew; raises ConfigError.
+            pipeline: its streams.
+            spool: their events; a removed stream's series stay until the last one has left.
+        """
+        self._started_with = self._config = config
+        self._load, self._pipeline, self._spool = load, pipeline, spool
+        self._stopping: dict[str, _Stopping] = {}
+        self._signalled = False  # a plain flag: a signal's handler must not touch a lock
+        self._requests: deque[Future[Changes]] = deque()
+
+    def ask(self) -> None:
+        """Has the configuration read soon; callable from a signal's handler."""
+        self._signalled = True
+
+    def request(self) -> "Future[Changes]":
+        """Does as `ask`, from any thread; the future gives what changed, or ConfigError."""
+        future: Future[Changes] = Future()
+        self._requests.append(future)
+        return future
+
+    def asked(self) -> bool:
+        """Tells whether it is time to `read`."""
+        return self._signalled or bool(self._requests)
+
+    def read(self) -> None:
+        """Reads the configuration; one that is wrong changes nothing, and every line of what is wrong is logged."""
+        self._signalled = False
+        futures = [self._requests.popleft() for _ in range(len(self._requests))]
+        metrics = self._pipeline.metrics
+        try:
+            changes = self._apply(self._load())
+        except ConfigError as error:
+            metrics.reloaded.set(0)
+            for line in str(error).splitlines():
+                log.error("configuration not taken over: %s", line)
+            for future in futures:
+                future.set_exception(error)
+        else:
+            metrics.reloaded.set(1)
+            metrics.reloaded_at.set_to_current_time()
+            log.info("configuration taken over", extra=msgspec.to_builtins(changes))
+            if changes.at_restart:
+                log.warning("some keys are taken over at the next start only", extra={"keys": changes.at_restart})
+            for future in futures:
+                future.set_result(changes)
+
+    def go_on(self) -> None:
+        """Ends what has stopped: at once where another comes in its place, else when its last event has left."""
+        for name, stopping in list(self._stopping.items()):
+            if not stopping.through:
+                stopping.through = self._pipeline.has_stopped(name)
+                if stopping.through:
+                    self._pipeline.readers[name].tell_why_stopped(stopping.reason)
+            if stopping.through and stopping.successor:
+                del self._stopping[name]
+                self._begin(name, stopping.successor)
+            elif stopping.through and not self._spool.waiting(name):
+                del self._stopping[name]
+                self._pipeline.remove_stream(name)
+
+    def _apply(self, config: Config) -> Changes:
+        streams = compare(self._config, config)
+        changes = Changes(
+            streams.added, streams.removed, streams.changed, compare(self._started_with, config).at_restart)
+        self._config = config
+        for name in changes.removed:
+            self._stop(name, "removed", None)
+        for name in changes.changed:
+            self._stop(name, "changed", config.streams[name])
+        for name in changes.added:
+            if name in self._stopping:  # removed a moment ago, and not gone yet
+                self._stop(name, "changed", config.streams[name])
+            else:
+                self._begin(name, config.streams[name])
+        return changes
+
+    def _begin(self, name: str, config: StreamConfig) -> None:
+        self._pipeline.add_stream(name, config)
+        self._spool.add_stream(name)
+        self._pipeline.read(name)
+
+    def _stop(self, name: str, reason: StopReason, successor: StreamConfig | None) -> None:
+        if name in self._stopping:
+            self._stopping[name].successor = successor
+        else:
+            self._stopping[name] = _Stopping(reason, successor)
+            self._pipeline.readers[name].stop()

@@ -1,0 +1,238 @@
+"""A new configuration while the daemon runs: by signal and over HTTP, and who may ask for it."""
+
+import http.client
+import json
+import signal
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from emotiond.web import _is_loopback
+from tests.support.daemon import Answer, Daemon, endless
+from tests.support.events import Entry, assert_whole, read_entries, read_status
+from tests.support.pictures import face_frames
+from tests.support.redis_server import RedisServer
+from tests.support.videos import write_video
+from tests.support.waiting import free_port, poll
+
+FPS = 10
+TOKEN = "open-sesame-4711"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second with a face in each frame."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(FPS, 320, 240), fps=FPS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
+    require_server("redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class Scene:
+    """A daemon whose configuration can be rewritten."""
+
+    def __init__(self, daemon: Daemon, server: RedisServer, folder: Path) -> None:
+        self.daemon, self.server = daemon, server
+        self.file = folder / "emotiond.yaml"
+
+    def rewrite(self, change: Callable[[dict[str, Any]], object]) -> None:
+        content = yaml.safe_load(self.file.read_text())
+        change(content)
+        self.file.write_text(yaml.safe_dump(content))
+
+    def post(self, path: str = "/-/reload", **headers: str) -> Answer:
+        return post(self.daemon.port, path, **headers)
+
+    def entries(self, stream: str) -> list[Entry]:
+        return read_entries(self.server.client, stream)
+
+    def wait_for_events(self, stream: str) -> None:
+        self.daemon.wait_for(lambda scrape: scrape("events_published_total", stream=stream) >= 3, f"events of {stream}")
+
+
+def post(port: int, path: str = "/-/reload", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", path, headers={
+            name.replace("_", "-"): value.encode() for name, value in headers.items()})
+        reply = connection.getresponse()
+        return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
+    finally:
+        connection.close()
+
+
+OpenScene = Callable[..., AbstractContextManager[Scene]]
+
+
+@pytest.fixture
+def open_scene(tmp_path: Path, server: RedisServer) -> OpenScene:
+    @contextmanager
+    def make(streams: dict[str, Any], **sections: Any) -> Generator[Scene]:
+        server.client.flushall()
+        with Daemon(tmp_path, streams, server.url, **sections) as daemon:
+            daemon.wait_until_ready()
+            yield Scene(daemon, server, tmp_path)
+
+    return make
+
+
+def test_streams_come_go_and_change_and_the_others_notice_nothing(open_scene: OpenScene, clip: Path) -> None:
+    camera = endless(clip, FPS)
+    with open_scene({"stays": camera, "goes": camera, "changes": camera}) as scene:
+        for stream in ("stays", "goes", "changes"):
+            scene.wait_for_events(stream)
+        before = scene.daemon.scrape()
+
+        scene.rewrite(lambda content: (
+            content["streams"].pop("goes"), content["streams"].update(comes=camera),
+            content["streams"]["changes"].update(labels={"site": "hq"})))
+        scene.daemon.child.send_signal(signal.SIGHUP)
+
+        poll(lambda: set(scene.daemon.streams()) == {"stays", "comes", "changes"}, 30, scene.daemon.output)
+        scene.wait_for_events("comes")
+        poll(lambda: scene.entries("changes")[-1].body["labels"] == {"site": "hq"}, 30, scene.daemon.output)
+        after = scene.daemon.scrape()
+        assert 'stream="goes"' not in after.text
+        for stream in ("stays", "changes"):  # counts go on
+            assert after("events_published_total", stream=stream) >= before("events_published_total", stream=stream)
+        assert after("stream_connects_total", stream="stays", outcome="ok") == 1
+        assert after("config_last_reload_successful") == 1
+        assert after("config_last_reload_success_timestamp_seconds") > before(
+            "config_last_reload_success_timestamp_seconds")
+        assert scene.daemon.end() == 0
+        for stream in ("stays", "goes", "changes", "comes"):
+            entries = scene.entries(stream)
+            assert_whole(entries)
+            tracks = [face["track_id"] for entry in entries for face in entry.body["faces"]]
+            assert tracks == sorted(tracks)  # ids go on too
+        told = {stream: [(kind, body["reason"]) for kind, body in read_status(scene.server.client, stream)]
+                for stream in ("stays", "goes", "changes")}
+        assert told == {"stays": [("up", None)], "goes": [("up", None), ("ended", "removed")],
+                        "changes": [("up", None), ("down", "changed"), ("up", None)]}
+
+
+def test_a_wrong_file_changes_nothing_and_says_so(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"door": endless(clip, FPS)}) as scene:
+        scene.rewrite(lambda content: content["streams"].update(hall={"sauce": "rtsp://user:hunter2secret@camera/"}))
+
+        answer = scene.post()
+
+        assert answer.status == 422
+        assert "did you mean source?" in answer.text
+        assert "hunter2secret" not in answer.text
+        assert "did you mean source?" in scene.daemon.log_entries("not taken over")[0]["message"]
+        assert set(scene.daemon.streams()) == {"door"}
+        assert scene.daemon.scrape()("config_last_reload_successful") == 0
+        scene.wait_for_events("door")
+
+        scene.rewrite(lambda content: content["streams"].pop("hall"))
+        assert scene.post().status == 200
+        assert scene.daemon.scrape()("config_last_reload_successful") == 1
+        assert scene.daemon.scrape()("stream_connects_total", stream="door", outcome="ok") == 1
+
+
+def test_a_removed_streams_events_leave_before_its_series_do(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"goes": endless(clip, FPS), "stays": endless(clip, FPS)}) as scene:
+        scene.wait_for_events("goes")
+        scene.server.freeze()
+        scene.daemon.wait_for(lambda scrape: scrape("events_total", stream="goes")
+                              > scrape("events_published_total", stream="goes"), "events that wait")
+        scene.rewrite(lambda content: content["streams"].pop("goes"))
+
+        changes = json.loads(scene.post().text)
+
+        assert changes == {"added": [], "removed": ["goes"], "changed": [], "at_restart": []}
+        poll(lambda: scene.daemon.streams()["goes"]["state"] == "ended", 20, scene.daemon.output)
+        produced = scene.daemon.scrape()("events_total", stream="goes")
+        scene.server.thaw()
+        poll(lambda: "goes" not in scene.daemon.streams(), 30, scene.daemon.output)
+        assert 'stream="goes"' not in scene.daemon.scrape().text
+        entries = scene.entries("goes")
+        assert_whole(entries)
+        assert len(entries) == produced
+
+
+def test_the_same_file_touches_nothing_and_other_keys_wait_for_a_restart(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"door": endless(clip, FPS)}) as scene:
+        assert json.loads(scene.post().text) == {"added": [], "removed": [], "changed": [], "at_restart": []}
+
+        scene.rewrite(lambda content: content.update(detector={"score": 0.7}, publish_empty=True))
+
+        for _ in range(2):  # it stays so until the restart
+            assert json.loads(scene.post().text)["at_restart"] == ["publish_empty", "detector.score"]
+        assert scene.daemon.scrape()("stream_connects_total", stream="door", outcome="ok") == 1
+
+
+def test_a_dead_camera_is_replaced_and_a_stream_comes_back_right_after_it_went(
+    open_scene: OpenScene, clip: Path
+) -> None:
+    dead = {"source": f"rtsp://127.0.0.1:{free_port()}/none"}
+    with open_scene({"door": dead, "hall": endless(clip, FPS)}) as scene:
+        scene.wait_for_events("hall")
+        scene.rewrite(lambda content: (content["streams"].update(door=endless(clip, FPS)),
+                                       content["streams"].pop("hall")))
+        scene.post()
+        scene.rewrite(lambda content: content["streams"].update(hall=endless(clip, FPS)))
+        scene.post()
+
+        scene.wait_for_events("door")
+        poll(lambda: scene.daemon.streams().get("hall", {}).get("state") == "running", 30, scene.daemon.output)
+        assert scene.daemon.end() == 0
+        frames = [entry.frame for entry in scene.entries("hall")]
+        assert len(set(frames)) == len(frames) or frames.count(0) == 2  # it went on, or began anew
+
+
+def test_only_this_machines_programs_may_post_where_there_is_no_token(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"door": endless(clip, FPS)}) as scene:
+        port = scene.daemon.port
+        assert post(port).status == 200
+        for header in ("Origin", "Sec_Fetch_Site", "X_Forwarded_For", "Forwarded"):
+            answer = post(port, **{header: "http://elsewhere.example"})
+            assert answer.status == 403
+            assert "http.token_file" in answer.text
+
+
+@pytest.mark.parametrize(("address", "is_here"), [
+    ("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.7", False),
+    ("::ffff:10.0.0.7", False), ("fe80::1%eth0", False), ("2001:db8::1", False)])
+def test_this_machine_is_known_by_its_loopback_address(address: str, is_here: bool) -> None:
+    assert _is_loopback(address) == is_here
+
+
+def test_a_token_opens_post_from_anywhere_and_nothing_else_does(
+    open_scene: OpenScene, clip: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text(f"{TOKEN}\n")
+    with open_scene({"door": endless(clip, FPS)}, http={"token_file": str(secret)}) as scene:
+        port = scene.daemon.port
+        for headers in ({}, {"Authorization": TOKEN}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": "é"}):
+            answer = post(port, **headers)
+            assert answer.status == 401
+            assert TOKEN not in answer.text
+        assert post(port, Authorization=f"Bearer {TOKEN}", Origin="http://elsewhere.example").status == 200
+
+        secret.write_text("another-token-0815\n")  # takes effect at once
+        assert post(port, Authorization=f"Bearer {TOKEN}").status == 401
+        assert post(port, Authorization="Bearer another-token-0815").status == 200
+        secret.unlink()
+        assert post(port, Authorization="Bearer another-token-0815").status == 503
+        assert scene.daemon.get("/readyz").status == 200
+        assert TOKEN not in scene.daemon.output(10_000)
+
+
+def test_a_path_answers_its_own_method_alone(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"door": endless(clip, FPS)}) as scene:
+        assert scene.daemon.get("/-/reload").status == 405
+        assert scene.post("/metrics").status == 405
+        assert scene.post("/-/anything").status == 404
+        assert "POST /-/reload" in scene.post("/-/anything").text
+        assert scene.post(Content_Length="x").status == 200
