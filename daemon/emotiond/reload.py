@@ -13,7 +13,6 @@ from emotiond.config import Config, StreamConfig
 from emotiond.errors import ConfigError
 from emotiond.pipeline import Pipeline
 from emotiond.spool import Spool
-from emotiond.stream import StopReason
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +35,8 @@ class Changes(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Stopping:
-    """A stream that ends: why, what comes in its place, and whether its reader and frames are through."""
+    """A stream that ends: what comes in its place, and whether its reader and frames are through."""
 
-    reason: StopReason
     successor: StreamConfig | None
     through: bool = False
 
@@ -70,9 +68,7 @@ class Reloader:
     `go_on`, `asked` and `read` are the main thread's, again and again; none waits for a stream that ends.
     """
 
-    def __init__(
-        self, config: Config, load: Callable[[], Config], pipeline: Pipeline, spool: Spool
-    ) -> None:
+    def __init__(self, config: Config, load: Callable[[], Config], pipeline: Pipeline, spool: Spool) -> None:
         """Begins with the configuration in use.
 
         Args:
@@ -117,9 +113,11 @@ class Reloader:
         else:
             metrics.reloaded.set(1)
             metrics.reloaded_at.set_to_current_time()
-            log.info("configuration taken over", extra=msgspec.to_builtins(changes))
+            log.info("configuration taken over", extra={
+                what: ", ".join(names) for what, names in msgspec.to_builtins(changes).items() if names})
             if changes.at_restart:
-                log.warning("some keys are taken over at the next start only", extra={"keys": changes.at_restart})
+                log.warning("some keys are taken over at the next start only",
+                            extra={"keys": ", ".join(changes.at_restart)})
             for future in futures:
                 future.set_result(changes)
 
@@ -129,7 +127,7 @@ class Reloader:
             if not stopping.through:
                 stopping.through = self._pipeline.has_stopped(name)
                 if stopping.through:
-                    self._pipeline.readers[name].tell_why_stopped(stopping.reason)
+                    self._pipeline.readers[name].tell_why_stopped("changed" if stopping.successor else "removed")
             if stopping.through and stopping.successor:
                 del self._stopping[name]
                 self._begin(name, stopping.successor)
@@ -143,12 +141,10 @@ class Reloader:
             streams.added, streams.removed, streams.changed, compare(self._started_with, config).at_restart)
         self._config = config
         for name in changes.removed:
-            self._stop(name, "removed", None)
-        for name in changes.changed:
-            self._stop(name, "changed", config.streams[name])
-        for name in changes.added:
-            if name in self._stopping:  # removed a moment ago, and not gone yet
-                self._stop(name, "changed", config.streams[name])
+            self._stop(name, None)
+        for name in (*changes.changed, *changes.added):
+            if name in self._pipeline.readers:  # also one that was removed and is not gone yet
+                self._stop(name, config.streams[name])
             else:
                 self._begin(name, config.streams[name])
         return changes
@@ -158,9 +154,6 @@ class Reloader:
         self._spool.add_stream(name)
         self._pipeline.read(name)
 
-    def _stop(self, name: str, reason: StopReason, successor: StreamConfig | None) -> None:
-        if name in self._stopping:
-            self._stopping[name].successor = successor
-        else:
-            self._stopping[name] = _Stopping(reason, successor)
-            self._pipeline.readers[name].stop()
+    def _stop(self, name: str, successor: StreamConfig | None) -> None:
+        self._stopping.setdefault(name, _Stopping(None)).successor = successor
+        self._pipeline.readers[name].stop()

@@ -1,6 +1,7 @@
 """`emotiond check` on files that are wrong: one sentence for each fault, with line and key, never a secret."""
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emotiond import redact
+from emotiond.commands.check import _spool_fault
 from tests.support.broken_configs import BROKEN, CAMERA, REDIS, REST, SECRET, Broken, stream
 from tests.support.commands import Ended, call, run
 
@@ -207,3 +209,17 @@ def test_a_right_file_is_said_to_be_right(content: str, tmp_path: Path) -> None:
 
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{tmp_path}/emotiond.yaml: ok, ")
+
+
+def test_a_spool_that_can_be_written_is_no_fault_and_nothing_is_made(tmp_path: Path) -> None:
+    for file in (tmp_path / "spool.db", tmp_path / "not" / "yet" / "there" / "spool.db", None):
+        assert _spool_fault(file) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_spool_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert "can be no file" in (_spool_fault(tmp_path) or "")
+    assert "can be no file" in (_spool_fault(tmp_path / "file" / "spool.db") or "")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert "cannot be written" in (_spool_fault(tmp_path / "spool.db") or "")

@@ -64,9 +64,13 @@ def test_systemd_is_told_in_its_own_words(manager: socket.socket) -> None:
     told.ready()
     told.status("2 streams")
     told.alive()
+    told.reloading()
     told.stopping()
 
-    assert [manager.recv(100) for _ in range(4)] == [b"READY=1", b"STATUS=2 streams", b"WATCHDOG=1", b"STOPPING=1"]
+    said = [manager.recv(100) for _ in range(5)]
+    assert said[:3] == [b"READY=1", b"STATUS=2 streams", b"WATCHDOG=1"]
+    assert said[3].startswith(b"RELOADING=1\nMONOTONIC_USEC=")  # as Type=notify-reload wants it
+    assert said[4] == b"STOPPING=1"
 
 
 def test_the_watchdogs_interval_is_that_of_this_process_alone(

@@ -1,7 +1,9 @@
 """`emotiond check`: validates a configuration, and with --connect everything it names."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 import redis.exceptions
 
@@ -36,6 +38,10 @@ def _connect(config: Config) -> None:
     print(f"models: ok, {classifier.info.model_id}, abstains below "
           f"{abstain_below(config.classifier, classifier.info)}")
     faults: list[str] = []
+    if fault := _spool_fault(config.spool.file):
+        faults.append(fault)
+    else:
+        print(f"spool: ok, {config.spool.file or 'in memory'}")
     if config.redis.url and config.redis.url != "embedded":
         try:
             Store(config.redis, config.redis.url).ping()
@@ -56,3 +62,15 @@ def _connect(config: Config) -> None:
             faults.append(f"streams.{name}.source: {error}")
     if faults:
         raise UnavailableError("\n".join(redact(fault) for fault in faults))
+
+
+def _spool_fault(file: Path | None) -> str | None:
+    """Says why the spool's file could not be written, None where it can; nothing is made."""
+    if file is None:
+        return None
+    existing = file if file.exists() else next(folder for folder in file.absolute().parents if folder.exists())
+    if file.is_dir() or not (existing.is_dir() or existing == file):
+        return f"spool.path: {file} can be no file; name another one"
+    if not os.access(existing, os.W_OK if existing == file else os.W_OK | os.X_OK):
+        return f"spool.path: {file} cannot be written; name a file in a folder that the daemon's user may write"
+    return None
