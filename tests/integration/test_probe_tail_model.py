@@ -15,7 +15,7 @@ import pytest
 import emotionnet
 from tests.conftest import require
 from tests.support.commands import Ended, call, program
-from tests.support.daemon import with_path
+from tests.support.daemon import with_path, write_config
 from tests.support.events import read_entries
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
@@ -44,6 +44,37 @@ def redis(tmp_path_factory: pytest.TempPathFactory, smile: Path) -> Iterator[Red
         assert (ended.code, ended.err) == (0, "")
         server.client.set("emotions:something", "else")
         yield server
+
+
+def check_connect(folder: Path, streams: dict[str, Any], redis_url: str) -> Ended:
+    file = write_config(folder / "emotiond.yaml", {
+        "streams": streams, "redis": {"url": redis_url}, "spool": {"path": str(folder / "spool.db")}})
+    return call("check", "-c", file, "--connect")
+
+
+def test_check_opens_all_that_a_configuration_names(tmp_path: Path, smile: Path, redis: RedisServer) -> None:
+    ended = check_connect(tmp_path, {"door": {"source": str(smile)}}, redis.url)
+
+    assert (ended.code, ended.err) == (0, "")
+    told = [line.partition(",")[0] for line in ended.out.splitlines()]
+    assert told == ["models: ok", "spool: ok", "redis: ok", "streams.door: ok", f"{tmp_path}/emotiond.yaml: ok"]
+    assert "h264 320x240" in ended.out
+    assert not (tmp_path / "spool.db").exists()
+
+
+def test_check_names_everything_that_is_not_there_at_once_and_no_secret(
+    tmp_path: Path, smile: Path, redis: RedisServer
+) -> None:
+    nobody = f"rtsp://viewer:{SECRET}@127.0.0.1:{free_port()}/door"
+    (tmp_path / "text.mp4").write_text("no video")
+    ended = check_connect(tmp_path, {
+        "door": {"source": nobody}, "hall": {"source": str(tmp_path / "text.mp4")}, "yard": {"source": str(smile)},
+    }, redis.url.replace(SECRET, f"{SECRET}-not"))
+
+    assert ended.code == 69
+    assert [line.split(": ")[1] for line in ended.lines] == ["redis.url", "streams.door.source", "streams.hall.source"]
+    assert "streams.yard: ok" in ended.out
+    assert SECRET not in ended.err + ended.out
 
 
 def test_probe_tells_what_a_recording_holds(smile: Path) -> None:
