@@ -247,14 +247,13 @@ def read_secret(path: Path) -> str:
     Raises:
         ValueError: the file cannot be read or is empty; the message names it.
     """
-    path = Path(os.path.expandvars(path))
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(os.path.expandvars(path)).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise ValueError(f"{path} cannot be read ({reason}); make it readable for the daemon's user") from None
     secret = lines[0].strip() if lines else ""
     if not secret:
-        raise ValueError(f"{path} is empty; write the password in its first line")
+        raise ValueError(f"{path} is empty; write the secret in its first line")
     protect(secret)
     return secret

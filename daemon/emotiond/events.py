@@ -4,6 +4,7 @@ One Redis Stream entry for each analysed frame that has a face; its fields are C
 flat, with the body as JSON in `data` (https://github.com/cloudevents/spec, contract in docs/events.md).
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +71,7 @@ EntryId = tuple[int, int]
 """An entry's id in its key, `<ms>-<n>`."""
 
 _encoder = msgspec.json.Encoder()
+_ID = re.compile("([0-9]{1,20})-([0-9]{1,20})")  # Redis counts both in 64 bits
 
 
 def rfc3339(microseconds: int) -> str:
@@ -155,9 +157,15 @@ def format_id(entry_id: EntryId) -> str:
 
 
 def parse_id(text: bytes | str) -> EntryId:
-    """Parses `<ms>-<n>`."""
-    ms, _, n = (text.decode() if isinstance(text, bytes) else text).partition("-")
-    return int(ms), int(n)
+    """Parses `<ms>-<n>`.
+
+    Raises:
+        ValueError: it is no entry id.
+    """
+    match = _ID.fullmatch(text.decode() if isinstance(text, bytes) else text)
+    if not match:
+        raise ValueError("is no entry id")
+    return int(match[1]), int(match[2])
 
 
 if __name__ == "__main__":  # docs/events.schema.json

@@ -78,10 +78,10 @@ class FrameLedger:
         self._lock = threading.Lock()
         self._counts: dict[str, FrameCounts] = {}
 
-    def add_stream(self, stream: str) -> None:
-        """Makes the stream's counts exist, at zero."""
+    def add_stream(self, stream: str) -> int:
+        """Makes the stream's counts exist, at zero where they are new; returns how many frames were read."""
         with self._lock:
-            self._counts.setdefault(stream, FrameCounts())
+            return self._counts.setdefault(stream, FrameCounts()).read
 
     def read(self, stream: str) -> None:
         """A frame was read and is in flight."""

@@ -134,13 +134,19 @@ class Metrics:
             for value in values:
                 yield metric, value
 
+    def has_stream(self, stream: str) -> bool:
+        """Tells whether a stream has series; what an earlier one left in the spool is sent without any."""
+        return stream in self.states
+
     def produced(self, stream: str, events: int) -> None:
         """Counts events that reached the spool."""
-        self.events.labels(stream).inc(events)
+        if self.has_stream(stream):
+            self.events.labels(stream).inc(events)
 
     def lost(self, stream: str, reason: str, events: int) -> None:
         """Counts events that will never be published."""
-        self.events_dropped.labels(stream, reason).inc(events)
+        if self.has_stream(stream):
+            self.events_dropped.labels(stream, reason).inc(events)
 
     def set_state(self, stream: str, state: str) -> None:
         """Sets the one-hot state of a stream, and whether it is up."""

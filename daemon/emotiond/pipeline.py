@@ -80,6 +80,8 @@ class Pipeline:
             name, config, buffers=self.buffers, ledger=self.ledger, metrics=self.metrics,
             publish_status=self._publish_status, wait_for_room=self._wait_for_room, playback=playback)
         before = self._timelines.get(name)
+        if before and config.source != self._streams[name].source:
+            before.tracker.forget()
         self._streams[name] = config
         self._timelines[name] = Timeline(
             self._config.classifier, config.labels, self._config.publish_empty, self.model, self.ledger,

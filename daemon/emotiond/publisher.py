@@ -4,6 +4,7 @@ A batch is appended by one script that first compares the key's last id with the
 restart, another writer or a failover is noticed: what is there already is acknowledged, what Redis lost is sent again.
 """
 
+import contextlib
 import logging
 import math
 import threading
@@ -41,6 +42,27 @@ log = logging.getLogger(__name__)
 
 class UnusableKeyError(Exception):
     """A key to which nothing can be appended; the message names the mend."""
+
+
+def parse_reply(reply: object, sent: EntryId | None) -> tuple[int, EntryId]:
+    """Returns the outcome and the key's last id as the append script replies them.
+
+    Args:
+        reply: what came.
+        sent: id of the last entry that was to be appended; None where the script was only asked.
+
+    Raises:
+        UnusableKeyError: no such script replies this, so nobody knows what became of the entries.
+    """
+    match reply:
+        case [int(outcome), bytes(last)] if outcome in (0, 1, 2):
+            with contextlib.suppress(ValueError):
+                last_id = parse_id(last)
+                if not outcome or last_id == sent:
+                    return outcome, last_id
+        case _:
+            pass
+    raise UnusableKeyError("the reply to an append is not the script's")
 
 
 class Publisher:
@@ -160,7 +182,7 @@ class Publisher:
                 failure = self._hold(stream, reply) or failure
             else:
                 try:
-                    self._take_reply(stream, entries, int(reply[0]), reply[1].decode())
+                    self._take_reply(stream, entries, reply)
                 except UnusableKeyError as error:
                     self._hold(stream, error)
         for (number, _), reply in zip(status, replies[len(pending):], strict=False):
@@ -202,18 +224,19 @@ class Publisher:
                 arguments += (name, value)
         return arguments
 
-    def _take_reply(self, stream: str, entries: list[Entry], outcome: int, last: str) -> None:
-        known, last_id = self._known.pop(stream, None), parse_id(last)
-        if max(last_id) > MOST_ID:
-            raise UnusableKeyError(f"the key's last id {last} leaves no room for later ones; delete the key")
+    def _take_reply(self, stream: str, entries: list[Entry], reply: object) -> None:
+        known = self._known.pop(stream, None)
+        outcome, last = parse_reply(reply, entries[-1].id if entries and known is not None else None)
+        if max(last) > MOST_ID:
+            raise UnusableKeyError(f"the key's last id {format_id(last)} leaves no room for later ones; delete the key")
         if outcome:
             if outcome == 2:
                 self._note_deleted(stream)
             self._acknowledge(stream, entries)
             self._held.pop(stream, None)
         else:
-            self._reconcile(stream, entries, last_id, known is not None)
-        self._known[stream] = last  # after all that may fail: else the next round asks again
+            self._reconcile(stream, entries, last, known is not None)
+        self._known[stream] = format_id(last)  # after all that may fail: else the next round asks again
 
     def _reconcile(self, stream: str, entries: list[Entry], last: EntryId, was_known: bool) -> None:
         """Finds out why a key's last id is not the one expected, so that the next batch can be appended after it."""
@@ -282,19 +305,24 @@ class Publisher:
 
     def _acknowledge(self, stream: str, entries: list[Entry]) -> None:
         now = time.monotonic()
-        self._spool.acknowledge(stream, entries)
-        self._metrics.published.labels(stream).inc(len(entries))
-        latency = self._metrics.latency.labels(stream)
-        for entry in entries:
-            if not math.isnan(entry.arrived):
-                latency.observe(now - entry.arrived)
+        if self._metrics.has_stream(stream):
+            self._metrics.published.labels(stream).inc(len(entries))
+            latency = self._metrics.latency.labels(stream)
+            for entry in entries:
+                if not math.isnan(entry.arrived):
+                    latency.observe(now - entry.arrived)
+        self._spool.acknowledge(stream, entries)  # last: a removed stream's series go once nothing of it waits
 
     def _trim_by_age(self) -> None:
         if self._config.max_age is None or time.monotonic() < self._next_trim:
             return
         self._next_trim = time.monotonic() + TRIM_SECONDS
         oldest = int((time.time() - self._config.max_age) * 1000)
-        self._store.execute([["XTRIM", self._key(stream), "MINID", "~", oldest] for stream in self._known])
+        replies = self._store.execute([["XTRIM", self._key(stream), "MINID", "~", oldest] for stream in self._known])
+        failed = [reply for reply in replies if isinstance(reply, Exception)]
+        if failed:
+            self._metrics.redis_errors.labels(error_kind(failed[0])).inc(len(failed))
+            log.warning("entries older than redis.max_age stay: %s", describe(failed[0], self._url))
 
     def _note_failure(self, error: Exception) -> None:
         self._spool.expires = False  # another server may answer next, and lack what this one had

@@ -1,6 +1,7 @@
 """A new configuration while the daemon runs: streams come, go and change, and those that stay notice nothing."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,9 +11,11 @@ import msgspec
 from pydantic import BaseModel
 
 from emotiond.config import Config, StreamConfig
-from emotiond.errors import ConfigError
+from emotiond.errors import ConfigError, UnavailableError
 from emotiond.pipeline import Pipeline
 from emotiond.spool import Spool
+
+LONG_SECONDS = 10.0      # after which it is said that a stream does not end
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +38,12 @@ class Changes(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Stopping:
-    """A stream that ends: what comes in its place, and whether its reader and frames are through."""
+    """A stream that ends: what comes in its place, since when, and whether its reader and frames are through."""
 
     successor: StreamConfig | None
+    since: float
     through: bool = False
+    told: bool = False
 
 
 def compare(old: Config, new: Config) -> Changes:
@@ -82,16 +87,38 @@ class Reloader:
         self._stopping: dict[str, _Stopping] = {}
         self._signalled = False  # a plain flag: a signal's handler must not touch a lock
         self._requests: deque[Future[Changes]] = deque()
+        self._closed = False
 
     def ask(self) -> None:
         """Has the configuration read soon; callable from a signal's handler."""
         self._signalled = True
 
-    def request(self) -> "Future[Changes]":
-        """Does as `ask`, from any thread; the future gives what changed, or ConfigError."""
+    def request(self, seconds: float) -> Changes:
+        """Does as `ask`, from any thread, waits, and returns what changed.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            UnavailableError: the daemon is stopping, or does not get to it in so many seconds.
+        """
         future: Future[Changes] = Future()
         self._requests.append(future)
-        return future
+        if self._closed:
+            self.close()
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            future.cancel()
+            raise UnavailableError(f"the configuration was not read within {seconds:.0f} s") from None
+
+    def close(self) -> None:
+        """Refuses all requests from now on."""
+        self._closed = True
+        for future in self._take_requests():
+            future.set_exception(UnavailableError("the daemon is stopping"))
+
+    def _take_requests(self) -> "list[Future[Changes]]":
+        taken = [self._requests.popleft() for _ in range(len(self._requests))]
+        return [future for future in taken if future.set_running_or_notify_cancel()]  # who gave up wants nothing
 
     def asked(self) -> bool:
         """Tells whether it is time to `read`."""
@@ -99,8 +126,10 @@ class Reloader:
 
     def read(self) -> None:
         """Reads the configuration; one that is wrong changes nothing, and every line of what is wrong is logged."""
+        futures = self._take_requests()
+        if not self._signalled and not futures:
+            return
         self._signalled = False
-        futures = [self._requests.popleft() for _ in range(len(self._requests))]
         metrics = self._pipeline.metrics
         try:
             changes = self._apply(self._load())
@@ -126,6 +155,9 @@ class Reloader:
         for name, stopping in list(self._stopping.items()):
             if not stopping.through:
                 stopping.through = self._pipeline.has_stopped(name)
+                if not stopping.through and not stopping.told and time.monotonic() > stopping.since + LONG_SECONDS:
+                    stopping.told = True
+                    log.warning("stream still stops: its reader waits for its source", extra={"stream": name})
                 if stopping.through:
                     self._pipeline.readers[name].tell_why_stopped("changed" if stopping.successor else "removed")
             if stopping.through and stopping.successor:
@@ -155,5 +187,5 @@ class Reloader:
         self._pipeline.read(name)
 
     def _stop(self, name: str, successor: StreamConfig | None) -> None:
-        self._stopping.setdefault(name, _Stopping(None)).successor = successor
+        self._stopping.setdefault(name, _Stopping(None, time.monotonic())).successor = successor
         self._pipeline.readers[name].stop()

@@ -175,6 +175,8 @@ class Service:
         failure = self._failure()
         self._stopping = True
         self._manager.stopping()
+        if self._reloader:
+            self._reloader.close()
         self.pipeline.metrics.ready.set(0)
         waiting_events = self.spool.figures()[0]
         log.info("stopping", extra={"events_waiting": waiting_events} if waiting_events else None)
@@ -242,12 +244,9 @@ class Service:
 
     def _reload(self) -> Changes:
         """What POST /-/reload does, in a thread of its own."""
-        if not self._reloader or self._stopping:
-            raise UnavailableError("the daemon is stopping" if self._reloader else "there is no file to read")
-        try:
-            return self._reloader.request().result(RELOAD_SECONDS)
-        except TimeoutError:
-            raise UnavailableError(f"the configuration was not read within {RELOAD_SECONDS:.0f} s") from None
+        if not self._reloader:
+            raise UnavailableError("there is no file to read")
+        return self._reloader.request(RELOAD_SECONDS)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self._reloader:

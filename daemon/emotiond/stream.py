@@ -127,9 +127,8 @@ class StreamReader:
         self._up: bool | None = None
         self._next_due = float("-inf")
         buffers.add_stream(name, self.live)
-        ledger.add_stream(name)
+        self._index = ledger.add_stream(name)  # another reader may have had the stream before
         metrics.add_stream(name)
-        self._index = ledger.snapshot()[name].read  # another reader may have had the stream before
 
     def run(self) -> None:
         """Reads, reconnects, and returns when a file ended or `stop` was called."""
@@ -265,7 +264,7 @@ class StreamReader:
         return not self._stop.wait(wait)
 
     def _end(self, text: str | None) -> None:
-        self.error = text
+        self.error, self._up = text, False
         self._set_state(State.ENDED)
         if text:
             log.error("stream failed: %s", text, extra={"stream": self.name})

@@ -35,6 +35,10 @@ class Tracker:
         self._tracks: list[Track] = []
         self._count = 0
 
+    def forget(self) -> None:
+        """Ends all tracks; ids go on."""
+        self._tracks.clear()
+
     def update(self, boxes: NDArray[np.float32], now: float) -> list[Track]:
         """Returns a track for each of the boxes (N, 4), in their order; `now` in seconds on the capture clock.
 

@@ -1,7 +1,9 @@
 """The daemon's HTTP pages: metrics, health, readiness, the state of every stream; and how it is told to reload."""
 
+import contextlib
 import hmac
 import logging
+import re
 import socket
 import threading
 import time
@@ -22,7 +24,8 @@ from emotiond.errors import ConfigError, UnavailableError
 
 LAST_ANSWER_SECONDS = 1.0
 _MOST_BODY = 65536
-_FROM_ELSEWHERE = ("Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For")  # a page in a browser, a proxy
+_FROM_ELSEWHERE = (  # a page in a browser, a proxy
+    "Origin", "Sec-Fetch-Site", "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +133,17 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if length.isdecimal():  # a body means nothing, but who sends one waits until it is read
-            self.rfile.read(min(int(length), _MOST_BODY))
         action = self.actions.get(self._path())
         if action is None:
             self._answer(self._no_page("GET", self.pages))
         else:
-            self._answer(self._refusal() or action())
+            page = self._refusal() or action()
+            log.info("POST", extra={"path": self._path(), "from": self.client_address[0], "status": page[0]})
+            self._answer(page)
+        if self.headers.get("Content-Length", "0") != "0":  # means nothing, but unread it could cut the answer off
+            self.connection.settimeout(LAST_ANSWER_SECONDS)
+            with contextlib.suppress(OSError):
+                self.rfile.read1(_MOST_BODY)
 
     def _path(self) -> str:
         return self.path.partition("?")[0]
@@ -148,19 +154,21 @@ class _Handler(BaseHTTPRequestHandler):
         return _text(404, f"no such page; there are {' '.join(self.pages)} and POST {' '.join(self.actions)}")
 
     def _refusal(self) -> Page | None:
-        """Who knows the token may POST; without one this machine's programs may, but no browser and no proxy."""
+        """Who knows the token may POST; without one this machine's programs may, no browser, no proxy that says so."""
         if self.token_file is None:
             foreign = [name for name in _FROM_ELSEWHERE if name in self.headers]
-            if _is_loopback(self.client_address[0]) and not foreign:
+            host = self.headers.get("Host", "localhost")
+            if _is_loopback(self.client_address[0]) and _is_no_name(host) and not foreign:
                 return None
-            return _text(403, "only this machine's own programs may POST; name a token in http.token_file, and send it "
-                              "as `Authorization: Bearer TOKEN`")
+            return _text(403, "only programs that connect from 127.0.0.1 or ::1 may POST, no browser and no proxy; name "
+                              "a token in http.token_file, and send it as `Authorization: Bearer TOKEN`")
         try:
-            expected = f"Bearer {read_secret(self.token_file)}"
+            expected = read_secret(self.token_file)
         except ValueError as error:
             log.error("http.token_file: %s", error)
             return _text(503, "the token cannot be read; see the daemon's log")
-        if hmac.compare_digest(self.headers.get("Authorization", "").encode(), expected.encode()):
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        if hmac.compare_digest(token.strip().encode("latin-1"), expected.encode()) and scheme.lower() == "bearer":
             return None
         return _text(401, "send the token of http.token_file as `Authorization: Bearer TOKEN`")
 
@@ -184,6 +192,15 @@ class _Handler(BaseHTTPRequestHandler):
 def _is_loopback(address: str) -> bool:
     ip = ip_address(address.partition("%")[0])
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def _is_no_name(host: str) -> bool:
+    """Tells an address or localhost from a name, which a page of that name could have pointed at this machine."""
+    name = re.sub(r":\d+$", "", host).strip("[]")
+    try:
+        return name.lower() == "localhost" or bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 def _metrics(registry: CollectorRegistry, accept: str) -> Page:

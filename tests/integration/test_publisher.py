@@ -1,5 +1,6 @@
 """The publisher alone, against a real Redis: whose entries are whose, and which key may hold up what."""
 
+import re
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry
 
+from emotiond import publisher
 from emotiond.config import HttpConfig, RedisConfig
 from emotiond.events import UP_TYPE, StatusEvent
 from emotiond.frames import FrameLedger
@@ -24,6 +26,7 @@ from emotiond.web import WebServer, join_address
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 
+ROOT = Path(__file__).parents[2]
 CAPTURED_US = 1_700_000_000_040_000
 ID = "1700000000040-0"
 
@@ -34,13 +37,15 @@ class Line:
 
     server: RedisServer
     spool_file: Path
+    url: str = ""
+    max_age: float | None = None
     metrics: Metrics = field(default_factory=lambda: Metrics(FrameLedger(), ["happy"]))
 
     def __post_init__(self) -> None:
         self.spool = Spool(self.spool_file, 1 << 20, 60, self.metrics)
-        config = RedisConfig(url=self.server.url, max_age=None)
-        self.publisher = Publisher(
-            Store(config, self.server.url), self.server.url, config, self.spool, self.metrics, "test")
+        self.url = self.url or self.server.url
+        config = RedisConfig(url=self.url, max_age=self.max_age)
+        self.publisher = Publisher(Store(config, self.url), self.url, config, self.spool, self.metrics, "test")
         for stream in ("door", "lobby"):
             self.spool.add_stream(stream)
             self.metrics.add_stream(stream)
@@ -371,6 +376,40 @@ def test_user_name_and_password_file_go_before_the_urls(tmp_path: Path, require_
         url = f"redis://nobody:wrong@127.0.0.1:{server.port}/0"
         client = connect(RedisConfig(url=url, username="default", password_file=tmp_path / "secret"), url)
         assert client.ping()
+
+
+def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "TRIM_SECONDS", 0.1)
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    user = re.findall(r"`ACL SETUSER (emotiond .*?)`", page)[0].split()
+    url = redis_server.url.replace("127.0.0.1", "emotiond:PASSWORD@127.0.0.1")
+    for missing in (None, *(word for word in user if word.startswith("+"))):
+        redis_server.client.flushall()
+        redis_server.client.execute_command("ACL", "DELUSER", "emotiond")
+        redis_server.client.execute_command("ACL", "SETUSER", *(word for word in user if word != missing))
+        line = Line(redis_server, tmp_path / f"{missing}.db", url=url, max_age=3600.0)
+        line.publisher.publish_status(UP_TYPE, StatusEvent("door"))
+        now_us = time.time_ns() // 1000
+        line.put("door", now_us)
+        line.thread.start()
+
+        def refusals(line: Line = line) -> float:
+            return sum(line.counter("redis_errors_total", kind=kind) or 0 for kind in ("noperm", "other"))
+
+        try:
+            poll(lambda line=line: line.spool.figures()[0] == 0 or refusals(), 10, f"{missing}: nothing happens")
+            redis_server.client.xadd("emotions:door", {"type": "foreign"})
+            line.put("door", now_us)  # below that one, so that it looks for what is there
+            if missing:
+                poll(lambda: refusals(), 10, f"nothing is refused without {missing}")
+            else:
+                wait_until_sent(line)
+                poll(lambda: "cmdstat_xtrim" in redis_server.client.info("commandstats"), 10, "nothing is trimmed")
+                assert (redis_server.client.xlen("emotions:door"), refusals()) == (3, 0)
+        finally:
+            line.end()
 
 
 def test_http_listens_on_ipv6_too() -> None:

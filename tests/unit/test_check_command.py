@@ -221,5 +221,7 @@ def test_a_spool_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "file").touch()
     assert "can be no file" in (_spool_fault(tmp_path) or "")
     assert "can be no file" in (_spool_fault(tmp_path / "file" / "spool.db") or "")
+    (tmp_path / "locked").mkdir(mode=0)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert "cannot be written" in (_spool_fault(tmp_path / "locked" / "below" / "spool.db") or "")
     assert "cannot be written" in (_spool_fault(tmp_path / "spool.db") or "")

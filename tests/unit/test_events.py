@@ -197,6 +197,14 @@ def test_ids_are_written_as_redis_writes_them(entry_id: tuple[int, int]) -> None
     assert parse_id(text) == parse_id(text.encode()) == entry_id
 
 
+@pytest.mark.parametrize("text", [
+    "", "-", "5", "5-", "-5", "5--5", "+5-5", " 5-5", "5-5\n", "1_0-5", "\u0663-0", b"\xff-0", "9" * 21 + "-0", "0x5-0",
+    "5-5-5"])
+def test_what_redis_never_writes_is_no_id(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"is no entry id|can't decode"):
+        parse_id(text)
+
+
 # docs/events.md
 
 def table(title: str) -> list[list[str]]:

@@ -130,3 +130,11 @@ def test_overlaps_are_a_share_and_the_same_both_ways(
     assert overlaps.shape == (len(a), len(b))
     assert ((overlaps >= 0) & (overlaps <= 1 + 1e-3)).all()
     np.testing.assert_allclose(overlaps, iou(boxes(*b), boxes(*a)).T, atol=1e-3)
+
+
+def test_what_is_forgotten_gets_the_next_id() -> None:
+    tracker = Tracker()
+    box = np.array([[10, 10, 50, 50]], np.float32)
+    assert [tracker.update(box, second)[0].id for second in (0.0, 0.1)] == [1, 1]
+    tracker.forget()
+    assert tracker.update(box, 0.2)[0].id == 2

@@ -37,11 +37,10 @@ def _connect(config: Config) -> None:
     _, classifier = load_models(config, choose_device(config.compute.device))
     print(f"models: ok, {classifier.info.model_id}, abstains below "
           f"{abstain_below(config.classifier, classifier.info)}")
-    faults: list[str] = []
     if fault := _spool_fault(config.spool.file):
-        faults.append(fault)
-    else:
-        print(f"spool: ok, {config.spool.file or 'in memory'}")
+        raise ConfigError(fault)
+    print(f"spool: ok, {config.spool.file or 'in memory'}")
+    faults: list[str] = []
     if config.redis.url and config.redis.url != "embedded":
         try:
             Store(config.redis, config.redis.url).ping()
@@ -68,8 +67,8 @@ def _spool_fault(file: Path | None) -> str | None:
     """Says why the spool's file could not be written, None where it can; nothing is made."""
     if file is None:
         return None
-    existing = file if file.exists() else next(folder for folder in file.absolute().parents if folder.exists())
-    if file.is_dir() or not (existing.is_dir() or existing == file):
+    existing = next(path for path in (file, *file.absolute().parents) if os.path.exists(path))
+    if os.path.isdir(file) or not (os.path.isdir(existing) or existing == file):
         return f"spool.path: {file} can be no file; name another one"
     if not os.access(existing, os.W_OK if existing == file else os.W_OK | os.X_OK):
         return f"spool.path: {file} cannot be written; name a file in a folder that the daemon's user may write"

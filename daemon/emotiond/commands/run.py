@@ -4,13 +4,16 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import threading
 from pathlib import Path
 
 from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_service_config
 from emotiond.embedded import embedded_valkey
+from emotiond.errors import ConfigError
 from emotiond.log import setup_logging
+from emotiond.pipeline import load_model_info
 from emotiond.redact import redact
 from emotiond.service import Service
 
@@ -19,6 +22,7 @@ log = logging.getLogger(__name__)
 
 def main(args: argparse.Namespace) -> int:
     """Runs the service; 0 after a clean stop, 1 after a failure or when events could not be delivered in time."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     config = load_service_config(args.config)
     setup_logging(config.log.format, config.log.level)
     for name in unknown_environment():
@@ -39,4 +43,14 @@ def _serve(config: Config, path: Path) -> bool:
         if url == "embedded":
             url = stack.enter_context(embedded_valkey())
             log.warning("using an embedded Valkey: its data end with this process", extra={"url": redact(url)})
-        return Service(config, url, load=lambda: load_service_config(path)).run()
+        return Service(config, url, load=lambda: _load(path)).run()
+
+
+def _load(path: Path) -> Config:
+    """Reads the configuration anew, and refuses what the next start would refuse."""
+    config = load_service_config(path)
+    try:
+        load_model_info(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config

@@ -455,6 +455,9 @@ class Spool:
             return
         self._next_look = time.monotonic() + IDLE_SECONDS
         for queue in list(self._queues.values()):
+            if not queue.position.waiting:
+                queue.oldest_us = 0
+                continue
             oldest = self._on_disk(lambda file, p=queue.position: file.after(p.number, p.acked, 1))
             with self._lock:
                 queue.oldest_us = (oldest[0][4] if oldest else
