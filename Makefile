@@ -3,10 +3,11 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --no-compile
+INSTALL := python -m pip --quiet --disable-pip-version-check --no-input install --no-compile
+PIP := $(BIN)/$(INSTALL)
 PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo test lint bench chaos pins clean
+.PHONY: help demo test lint bench chaos fuzz audit pins clean
 
 help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
@@ -14,6 +15,8 @@ help:
 	@echo "make lint    style and types"
 	@echo "make bench   figures of this machine (ARGS is handed on)"
 	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
+	@echo "make fuzz    arbitrary inputs for what reads from outside (ARGS='--inputs 1000000 --seed 1 --target redaction')"
+	@echo "make audit   known vulnerabilities of what is pinned, and a bill of materials: dist/emotiond-sbom.json"
 	@echo "make pins    writes requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes newer versions)"
 	@echo "make clean   removes $(VENV) and what was built"
 
@@ -35,10 +38,17 @@ chaos: $(VENV)/.dev
 	@tests/install_servers
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+audit: $(VENV)/.audit
+	@$(VENV)/audit/bin/python requirements/audit.py
+
 pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) pyproject.toml $(ARGS) -o requirements/base.txt
 	@$(BIN)/$(PINS) --group build -c requirements/base.txt $(ARGS) -o requirements/build.txt
 	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
+	@$(BIN)/$(PINS) --group audit -c requirements/base.txt -c requirements/build.txt -c requirements/dev.txt $(ARGS) -o requirements/audit.txt
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
@@ -61,4 +71,11 @@ $(VENV)/.base: $(VENV)/.made requirements/base.txt requirements/build.txt pyproj
 $(VENV)/.dev: $(VENV)/.base requirements/dev.txt
 	@echo "Installing what tests and training need into $(VENV) (once; 3.2 GB to fetch, 6 GB on the disk, for torch) ..."
 	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# A tool of its own: nothing of it is in the daemon's environment.
+$(VENV)/.audit: $(VENV)/.made requirements/audit.txt
+	@echo "Installing what the audit needs into $(VENV)/audit (once; 20 MB to fetch) ..."
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/$(INSTALL) --require-hashes -r requirements/audit.txt
 	@touch $@

@@ -18,7 +18,7 @@ from tests.support.prometheus_server import PrometheusServer
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import Mount, RtspServer, rtsp_server_works
 
-ORDER = ("unit", "integration", "faults", "deploy")
+ORDER = ("unit", "fuzz", "integration", "faults", "deploy")
 """Folders from fast to slow."""
 
 DATA = Path(os.environ.get("EMOTIOND_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -44,6 +44,7 @@ PARTS = {
         cache(rtsp_server_works), "install GStreamer's RTSP server; tests/install_servers names Debian's packages"),
     "prometheus": Part(
         lambda: bool(shutil.which("prometheus") and shutil.which("promtool")), "install prometheus with promtool"),
+    "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
     "test data": Part(DATA.is_dir, "set EMOTIOND_DATA to the folder with clips/, faces/ and fer2013/"),
 }
 
@@ -59,7 +60,7 @@ def require(name: str) -> None:
 
 @pytest.fixture(scope="session")
 def require_server() -> Callable[[str], None]:
-    """Call it with "redis-server", "rtsp-server" or "prometheus" before starting one."""
+    """Call it with "redis-server", "rtsp-server", "prometheus" or "openssl" before starting one."""
     return require
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from emotiond import __version__
 from emotiond.errors import CommandError
+from emotiond.redact import redact
 
 EPILOG = ("exit codes: 0 done; 1 failure, and a replay of which a part failed; 2 usage; 66 no input could be opened; "
           "69 something outside is not available; 78 configuration error")
@@ -30,14 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CommandError as error:
-        for line in str(error).splitlines():
-            print(f"emotiond: {line}", file=sys.stderr)
-        return error.exit_code
+        return _report(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `emotiond tail | head`: what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _report(error: CommandError) -> int:
+    """Prints what is wrong, without credentials and control characters of any input, and returns the exit code."""
+    for line in redact(str(error)).splitlines():
+        print(f"emotiond: {line if line.isprintable() else repr(line)[1:-1]}", file=sys.stderr)
+    return error.exit_code
 
 
 def _run(arguments: Sequence[str] | None) -> int:

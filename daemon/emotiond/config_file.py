@@ -14,8 +14,9 @@ from pydantic_core import ErrorDetails
 
 from emotiond.config import ENV_PREFIX, Config, PlainConfig, StreamConfig, read_secret
 from emotiond.errors import ConfigError, NoInputError
-from emotiond.redact import redact
+from emotiond.redact import protect, protect_url, redact
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")   # controls, breaks, half characters
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _SECTION = "is not a section; indent its keys below it, or remove it"
 _SIZE = "is not a size; write a number of bytes or one like 512MiB, 1GiB"
@@ -238,13 +239,20 @@ def _existing(root: yaml.Node | None, loc: Sequence[int | str]) -> tuple[int | s
 
 
 def _check_keys(node: yaml.Node, seen: set[int], prefix: str = "") -> Iterator[_Fault]:
-    """Yields keys that stand twice or are no text, such as `on` and `1`; visits what aliases share once."""
+    """Yields keys that stand twice or are no text, such as `on` and `1`, and what cannot be printed; protects URLs.
+
+    What aliases share is visited once.
+    """
     if id(node) in seen:
         return
     seen.add(id(node))
     names: set[str] = set()
     for name, key, value in _children(node):
         full = f"{prefix}{name}"
+        for text in [part.value for part in (key, value) if isinstance(part, yaml.ScalarNode)]:
+            protect_url(text)  # also one that stands at the wrong key, before that is told
+            if _UNPRINTABLE.search(text):
+                yield _Fault(key.start_mark.line + 1, full, "holds a character that cannot be printed; remove it")
         if isinstance(node, yaml.MappingNode):
             if name in names:
                 yield _Fault(key.start_mark.line + 1, full, "stands twice; remove one")
@@ -265,4 +273,6 @@ def _check_files(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
             try:
                 read_secret(path)
             except ValueError as error:
+                if "/" not in str(path):
+                    protect(str(path))  # it may be the password itself
                 yield key, str(error)

@@ -16,6 +16,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 _LEAST_BYTES = 1024 * 1024   # room for the largest event
 _OR_TEXT: dict[str, Any] = {"type": ["number", "string"]}
+_TLS_OPTION = (r"ssl_(ca_certs|ca_path|certfile|keyfile|password)=[^&]+|ssl_check_hostname=(true|false)"
+               r"|ssl_cert_reqs=(none|optional|required)")
 _SPELL = "/ @ : ? # in a password as %2F %40 %3A %3F %23"
 
 
@@ -120,9 +122,10 @@ def _check_plain_redis_url(url: str) -> None:
         database = urlsplit(url).path.strip("/") if scheme != "unix" else ""
     except ValueError:  # its message would show a part of the URL
         database = "none"
-    if urlsplit(url).query and not re.fullmatch(r"(db=\d+|ssl_[a-z_]+=[^&]*)(&(db=\d+|ssl_[a-z_]+=[^&]*))*",
-                                                urlsplit(url).query):
-        raise ValueError("has options that are not allowed; only db= and ssl_...= may follow the ?")
+    option = rf"(db=\d+|{_TLS_OPTION})" if scheme == "rediss" else r"db=\d+"
+    if (query := urlsplit(url).query) and not re.fullmatch(f"{option}(&{option})*", query):
+        raise ValueError("has options that are not allowed; only db= may follow the ?, and in a rediss:// URL "
+                         "ssl_ca_certs=, ssl_certfile=, ssl_keyfile=, ssl_check_hostname=false or ssl_cert_reqs=none")
     if not re.fullmatch(r"\d*", database) or (scheme != "unix" and not _has_valid_port(url)):
         raise ValueError(f"has no valid port or database; write one like redis://host:6379/0, and {_SPELL}")
 

@@ -81,11 +81,11 @@ BROKEN = {
     "a name with a blank": Broken(
         f"{REST}streams:\n  front door: {{source: '{CAMERA}'}}\n", 3, "streams.front door", "is no name"),
     "a name with a line break": Broken(
-        f"{REST}streams:\n  \"front\\ndoor\": {{source: '{CAMERA}'}}\n", 3, r"streams.front\ndoor", "is no name"),
+        f"{REST}streams:\n  \"front\\ndoor\": {{source: '{CAMERA}'}}\n", 3, r"streams.front\ndoor", "printed"),
     "a name of 65": Broken(
         f"{REST}streams:\n  {'x' * 65}: {{source: '{CAMERA}'}}\n", 3, f"streams.{'x' * 65}", "is no name"),
     "an instance with blanks": Broken(beside_a_stream("instance: edge 1"), 1, "instance", "is no name"),
-    "an instance with a line break": Broken(beside_a_stream('instance: "edge\\n"'), 1, "instance", "is no name"),
+    "an instance with a line break": Broken(beside_a_stream('instance: "edge\\n"'), 1, "instance", "printed"),
     "a prefix with braces": Broken(
         beside_a_stream("redis:\n  key_prefix: '{emotions}'"), 2, "redis.key_prefix", "is no key prefix"),
     # sources
@@ -132,6 +132,8 @@ BROKEN = {
     "a rate without end": Broken(stream("max_fps: .inf"), 5, "streams.lobby.max_fps", "less than or equal to"),
     "an unknown transport": Broken(stream("transport: sctp"), 5, "streams.lobby.transport", "'tcp' or 'udp'"),
     "neither live nor not": Broken(stream("live: maybe"), 5, "streams.lobby.live", "'auto' or true or false"),
+    "half a character as a label": Broken(
+        stream('labels: {site: "\\ud800"}'), 5, "streams.lobby.labels.site", "printed"),
     "a number as a label": Broken(
         stream("labels: {site: hq, floor: 2}"), 5, "streams.lobby.labels.floor", "in quotes"),
     "labels as a list": Broken(stream("labels: [site, floor]"), 5, "streams.lobby.labels", "is not a section"),
@@ -175,6 +177,14 @@ BROKEN = {
     "no such weights": Broken(
         f"{beside_a_stream('classifier: {weights: /nowhere/at/all.json}')}{REST}", None, "classifier.weights",
         "/nowhere/at/all.json"),
+    "a camera as weights": Broken(
+        stream() + f"classifier: {{weights: '{CAMERA}'}}\n", None, "classifier.weights", "***"),
+    "a command to the terminal as weights": Broken(
+        stream() + 'classifier: {weights: "\\x1b[2J"}\n', 5, "classifier.weights", "printed"),
+    "a camera as a password's file": Broken(
+        beside_a_stream(f"redis:\n  url: redis://redis\n  password_file: {CAMERA}"), 3, "redis.password_file", "***"),
+    "a password as its own file": Broken(
+        beside_a_stream(f"redis:\n  url: redis://redis\n  password_file: {SECRET}"), 3, "redis.password_file", "***"),
     "a spool of ten bytes": Broken(beside_a_stream("spool:\n  max_bytes: 10"), 2, "spool.max_bytes", "1MiB or more"),
     "a spool in parsecs": Broken(beside_a_stream("spool:\n  max_bytes: 10 parsecs"), 2, "spool.max_bytes", "512MiB"),
     "a negative spool": Broken(beside_a_stream("spool:\n  max_bytes: -1GiB"), 2, "spool.max_bytes", "512MiB"),

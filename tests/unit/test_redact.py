@@ -129,6 +129,24 @@ def test_a_percent_encoded_password_is_known_decoded_and_encoded() -> None:
     assert redact.redact("p%40ss%2Fw or p@ss/w") == "*** or ***"
 
 
+def test_a_password_of_half_characters_is_known_too() -> None:
+    protect_url("rtsp://viewer:se\ud800cret@cam.example/")
+
+    assert redact.redact("se\ud800cret or se%3Fcret") == "*** or ***"
+
+
+def test_a_password_with_a_quote_is_known_in_a_repr_with_both_kinds_of_quotes() -> None:
+    protect("it's secret")
+
+    assert redact.redact(repr("'it's secret' or \"it's secret\"")) == "'\\'***\\' or \"***\"'"
+
+
+def test_a_password_at_a_paths_end_is_known_with_its_line_break() -> None:
+    protect_url("rtsp://cam.example/pwd=abc\n")
+
+    assert redact.redact("abc\n or abc") == "*** or abc"
+
+
 def test_a_secret_that_begins_another_one_leaves_nothing_of_it() -> None:
     for secret in ("hunter2", "hunter2-quark", "the hunter2-quark"):
         protect(secret)
@@ -146,6 +164,11 @@ def test_a_secret_that_begins_another_one_leaves_nothing_of_it() -> None:
     ("rtsp://a:b@one, rtsp://c:d@two", "rtsp://***@one, rtsp://***@two"),
     ("redis://:secret@redis:6379/0", "redis://***@redis:6379/0"),
     ("RTSP://A:B@CAM/?PWD=C", "RTSP://***@CAM/?PWD=***"),
+    ("rtsp://admin:pw=secret@cam/ch1", "rtsp://***@cam/ch1"),
+    ("rtsp://admin:pw=se/cret@cam/ch1", "rtsp://***@cam/ch1"),
+    ("auth=rtsp://admin:secret@cam/ch1", "auth=***://***@cam/ch1"),
+    ("http://cam/?token=rtsp://admin:se&cret@cam/ch1", "http://***@cam/ch1"),
+    ("http://cam/?token=ab://cd&x=1", "http://cam/?token=***&x=1"),
 ])
 def test_an_unknown_url_is_shown_without_its_credentials(text: str, shown: str) -> None:
     assert redact.redact(text) == shown

@@ -862,5 +862,11 @@ def test_no_bytes_make_decoding_fail_otherwise(record: bytes) -> None:
         decode_record(record)
 
 
+@pytest.mark.parametrize("value", [None, 0, 0.5, "", "text"])
+def test_a_record_of_another_type_is_a_damaged_one(value: object) -> None:
+    with pytest.raises(CorruptRecordError):
+        decode_record(value)
+
+
 def test_ids_are_written_as_redis_does() -> None:
     assert format_id((12, 3)) == "12-3"

@@ -63,22 +63,30 @@ def _follow(client: Client, prefix: str, args: argparse.Namespace) -> None:
 
 def _print(fields: dict[str, bytes], as_json: bool) -> bool:
     """Prints one event and returns True; entries of other writers, which a key may hold too, are passed over."""
-    if not {"type", "data", "time"} <= fields.keys():
-        return False
-    if as_json:
-        sys.stdout.buffer.write(to_json_line(fields))
-        sys.stdout.flush()
-        return True
-    if fields["type"] != FRAME_TYPE.encode():
+    if not {"type", "data", "time"} <= fields.keys() or not (as_json or fields["type"] == FRAME_TYPE.encode()):
         return False
     try:
-        event = msgspec.json.decode(fields["data"], type=FrameEvent)
-    except msgspec.DecodeError:
+        shown = _json_line(fields) if as_json else _table_rows(fields)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
+    sys.stdout.buffer.write(shown)
+    sys.stdout.flush()
+    return True
+
+
+def _json_line(fields: dict[str, bytes]) -> bytes:
+    """Returns an entry as one line; another writer's body may have more of them."""
+    return to_json_line(fields | {"data": msgspec.json.encode(msgspec.json.decode(fields["data"]))})
+
+
+def _table_rows(fields: dict[str, bytes]) -> bytes:
+    """Returns a line for each face, in which nothing commands the terminal."""
+    event, time_ = msgspec.json.decode(fields["data"], type=FrameEvent), fields["time"].decode()
+    rows: list[str] = []
     for face in event.faces:
         box = f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}"
         mark = " (abstained)" if face.abstained else ""
-        print(f"{fields['time'].decode():27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} "
-              f"{face.emotion:9} {face.confidence:5.2f}  {face.smoothed.emotion} {face.smoothed.confidence:.2f}{mark}",
-              flush=True)
-    return True
+        row = (f"{time_:27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} {face.emotion:9} "
+               f"{face.confidence:5.2f}  {face.smoothed.emotion} {face.smoothed.confidence:.2f}{mark}")
+        rows.append(row if row.isprintable() else repr(row)[1:-1])
+    return "".join(f"{row}\n" for row in rows).encode()

@@ -56,12 +56,14 @@ def encode_record(fields: dict[str, bytes]) -> bytes:
     return zlib.crc32(body).to_bytes(4, "big") + body
 
 
-def decode_record(record: bytes) -> dict[str, bytes]:
+def decode_record(record: object) -> dict[str, bytes]:
     """Returns the fields of `encode_record`'s bytes.
 
     Raises:
-        CorruptRecordError: they are not what it wrote.
+        CorruptRecordError: it is not what that wrote; a damaged page may hold another type.
     """
+    if not isinstance(record, bytes):
+        raise CorruptRecordError("it is not of bytes")
     body = memoryview(record)[4:]
     if zlib.crc32(body).to_bytes(4, "big") != record[:4]:
         raise CorruptRecordError("the checksum does not match")

@@ -1,0 +1,1 @@
+"""Arbitrary inputs for what reads text and bytes from outside: `make fuzz`."""
