@@ -32,6 +32,8 @@ KINDS = ("single", "sentinel", "cluster")
 PAUSE_SECONDS = (0.3, 2.0)     # between faults
 OUTAGE_SECONDS = (0.2, 3.0)
 
+KILL = "feeder killed"
+
 Fault = Callable[[], None]
 
 
@@ -57,7 +59,7 @@ class Chaos:
     def __init__(self, kind: str, folder: Path, seed: int, rate: float, stack: ExitStack) -> None:
         """Starts everything."""
         self.random = random.Random(f"{seed} {kind}")
-        self.faults: dict[str, Fault] = {"feeder killed": self.kill_feeder}
+        self.faults: dict[str, Fault] = {KILL: self.kill_feeder}
         if kind == "single":
             self.server = stack.enter_context(RedisServer(folder / "redis", persistence="aof"))
             self.proxy = stack.enter_context(LossyProxy(self.server.port))
@@ -192,15 +194,19 @@ def judge(produced: dict[tuple[int, str], int], stored: dict[str, list[Body]]) -
     return dict(verdict)
 
 
-def run(kind: str, seed: int, minutes: float, rate: float, folder: Path) -> bool:
-    """Runs one kind of Redis and prints what came of it; returns whether nothing is wrong."""
+def run(kind: str, seed: int, minutes: float, faults: int, rate: float, folder: Path) -> bool:
+    """Runs one kind of Redis, for some minutes or until so many faults, and prints what came of it.
+
+    Every other fault kills the feeder. Returns whether nothing is wrong.
+    """
     with ExitStack() as stack:
         chaos = Chaos(kind, folder, seed, rate, stack)
         done: Counter[str] = Counter()
         end = time.monotonic() + 60 * minutes
-        while time.monotonic() < end:
+        servers = [name for name in chaos.faults if name != KILL]
+        while done.total() < faults if faults else time.monotonic() < end:
             time.sleep(chaos.seconds(PAUSE_SECONDS))
-            name = chaos.random.choice(list(chaos.faults))
+            name = chaos.random.choice(servers) if done.total() % 2 else KILL
             chaos.faults[name]()
             done[name] += 1
         chaos.feeder.child.terminate()
@@ -210,9 +216,9 @@ def run(kind: str, seed: int, minutes: float, rate: float, folder: Path) -> bool
         stored = {stream: list(read_stored(client, stream)) for stream in sorted({name for _, name in produced})}
     verdict = judge(produced, stored)
     well = code == 0 and not losses and verdict["stored"] and not sum(verdict.values()) - verdict["stored"]
-    faults = ", ".join(f"{name} x {count}" for name, count in sorted(done.items()))
+    hit = ", ".join(f"{name} x {count}" for name, count in sorted(done.items()))
     figures = ", ".join(f"{value} {name}" for name, value in verdict.items())
-    print(f"{kind}, seed {seed}: {done.total()} faults ({faults}), {sum(produced.values())} events produced; {figures}"
+    print(f"{kind}, seed {seed}: {done.total()} faults ({hit}), {sum(produced.values())} events produced; {figures}"
           + (f"; lost: {losses}" if losses else "") + ("" if code == 0 else f"; the feeder ended with {code}"),
           flush=True)
     return bool(well)
@@ -222,6 +228,7 @@ def main() -> int:
     """Runs the kinds in turn."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2, help="for each kind of Redis")
+    parser.add_argument("--faults", type=int, default=0, help="so many for each kind instead")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--servers", choices=KINDS, action="append", help="only these")
     parser.add_argument("--rate", type=float, default=500, help="events a second")
@@ -230,7 +237,7 @@ def main() -> int:
     for kind in arguments.servers or KINDS:
         with tempfile.TemporaryDirectory(prefix="emotiond-chaos-") as folder:
             try:
-                well &= run(kind, arguments.seed, arguments.minutes, arguments.rate, Path(folder))
+                well &= run(kind, arguments.seed, arguments.minutes, arguments.faults, arguments.rate, Path(folder))
             except BaseException:
                 log = Path(folder) / "feeder.log"
                 print("\n".join(log.read_text().splitlines()[-30:]) if log.exists() else "", file=sys.stderr)

@@ -47,4 +47,4 @@ def test_random_faults_lose_nothing_and_double_nothing(
 ) -> None:
     require_server("redis-server")
 
-    assert run(kind, seed=1, minutes=0.25, rate=300, folder=tmp_path), capsys.readouterr().out
+    assert run(kind, seed=1, minutes=0.25, faults=0, rate=300, folder=tmp_path), capsys.readouterr().out
