@@ -57,7 +57,8 @@ class Analyzer:
     def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         """Analyses frames of any streams; the crops of all their faces go to the classifier in one call.
 
-        A frame that makes a network fail becomes a tombstone; the others of its batch are tried one by one.
+        A batch that makes a network fail, or needs more memory than its device has, is tried in halves; a frame that
+        fails alone becomes a tombstone.
         """
         self._running = "yunet"
         try:
@@ -66,7 +67,8 @@ class Analyzer:
             return analyses
         except Exception as error:  # a bad frame must not harm the others
             if len(tickets) > 1:
-                return [analysis for ticket in tickets for analysis in self.analyze([ticket])]
+                half = len(tickets) // 2
+                return self.analyze(tickets[:half]) + self.analyze(tickets[half:])
             self._failures += 1
             if self._failures >= MAX_FAILURES:  # not the frames' fault: a lost GPU, say
                 raise

@@ -77,7 +77,8 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
         return source.partition(":")[2], "lavfi", {}
     if kind == "device":
         return source, "v4l2", {}
-    options = {"protocol_whitelist": _PROTOCOLS[kind]}
+    # without merge_pmt_versions pictures that a transport stream goes on with under another id would never be seen
+    options = {"protocol_whitelist": _PROTOCOLS[kind], "merge_pmt_versions": "1"}
     if kind == "file":
         path = Path(source)
         if os.path.exists(path) and not os.path.isfile(path):  # FFmpeg would wait for a named pipe's writer for ever

@@ -1,5 +1,6 @@
 """Reads the frames of an open source with their times; reports why it ended, never retries."""
 
+import math
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Literal, cast
 import av.error
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -23,6 +25,8 @@ EndReason = Literal["eof", "stall", "error", "format_change"]
 MAX_ERRORS_IN_A_ROW = 100       # undecodable packets before a live stream is opened anew
 SLICE_SECONDS = 1.0            # how long one read of RTSP may block, so that stopping is quick
 CLOCKS_AGREE_US = 10_000
+CLOCKS_DRIFT = 0.001           # more than two clocks ever drift apart, seconds in a second
+PUT_BACK_SECONDS = 1.0         # a camera's clock that goes back by more was set
 SLICED = ("rtsp", "rtsps")     # kinds that are read in slices: a read that was interrupted may go on
 CUT_SECONDS, CUT_SHARE = 1.0, 0.05  # a file that ends earlier than its header says, by more than both, was cut off
 
@@ -87,19 +91,22 @@ class Source:
         self.counts = SourceCounts()
         self.codec = video.codec_context.name
         self.size = (video.codec_context.width, video.codec_context.height)
-        self.rate = float(video.average_rate) if video.average_rate else None
+        self.rate = _rate(container, video)
         self.length = video.frames or _expected_length(container, self.rate)
         self.pixel_aspect: Fraction | None = video.sample_aspect_ratio
         self._camera_clock_us: int | None = None  # wall clock minus stream time, once RTCP told it
         self._clock_seen_us: int | None = None    # the last packet's word on it
         self._length_seconds = _length_seconds(container, video)
         self._first_pts, self._last_pts = 0.0, cast(float | None, None)
+        self._lateness = _Lateness()
+        self._coded_aspect: Fraction | None = None
+        self._decodes = False
 
     def frames(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Decoded]:
         """Yields decoded frames until the source ends or `stopped` says so.
 
         Raises:
-            EndedError: a live source ended, stalled or broke, or a file broke off.
+            EndedError: a live source ended, stalled, broke or came ever later, or a file broke off.
         """
         errors_in_a_row = 0
         for packet in self._packets(stopped):
@@ -120,6 +127,7 @@ class Source:
             for picture in pictures:
                 errors_in_a_row = 0
                 self.counts.decode_errors += picture.is_corrupt
+                self._follow_aspect()
                 yield self._decoded(picture, arrived, arrived_us, seconds)
         if not self.live and not stopped():
             self._check_whole()
@@ -132,9 +140,13 @@ class Source:
         last = time.monotonic()
         while not stopped():
             try:
-                for packet in self._container.demux(self._video):
-                    last = time.monotonic()
-                    yield packet
+                for packet in self._container.demux():  # sound too: it may go on without pictures
+                    silent = time.monotonic() - last
+                    if packet.stream.index == self._video.index:
+                        yield cast("Packet[VideoStream]", packet)
+                        last = time.monotonic()  # whoever took it may have paced a file
+                    elif self.live and silent >= self._stall_seconds:
+                        raise EndedError("stall", f"no picture came for {silent:.0f} s, only sound")
                     if stopped():
                         return
                 if self.live:
@@ -169,6 +181,13 @@ class Source:
             self._camera_clock_us = clock_us
         self._clock_seen_us = clock_us
 
+    def _follow_aspect(self) -> None:
+        """What is coded may change in mid-stream, with the pictures' size or without; a container's word does not."""
+        aspect = self._video.codec_context.sample_aspect_ratio
+        if self._decodes and aspect != self._coded_aspect:
+            self.pixel_aspect = aspect
+        self._coded_aspect, self._decodes = aspect, True
+
     def _decoded(self, frame: VideoFrame, arrived: float, arrived_us: int, seconds: float) -> Decoded:
         stream_us = None if frame.pts is None or not frame.time_base else round(
             frame.pts * frame.time_base * 1_000_000)
@@ -179,14 +198,42 @@ class Source:
         if not self.live:
             return Decoded(frame, pts, None, "file", arrived, arrived_us, seconds)
         if self._camera_clock_us is not None and stream_us is not None:
-            return Decoded(frame, pts, self._camera_clock_us + stream_us, "rtcp", arrived, arrived_us, seconds)
+            captured_us = self._camera_clock_us + stream_us
+            late = self._lateness.measure(captured_us / 1_000_000, arrived)
+            if late > self._stall_seconds:
+                raise EndedError("stall", f"pictures come {late:.0f} s late; the line or this machine is slower than "
+                                 "the camera: lower the camera's bit rate")
+            return Decoded(frame, pts, captured_us, "rtcp", arrived, arrived_us, seconds)
         return Decoded(frame, pts, arrived_us, "arrival", arrived, arrived_us, seconds)
+
+
+class _Lateness:
+    """How much later than at their best the pictures of a camera arrive: those of a slow line queue before it."""
+
+    def __init__(self) -> None:
+        self._least, self._captured, self._arrived = math.inf, -math.inf, 0.0
+
+    def measure(self, captured: float, arrived: float) -> float:
+        """Takes the seconds of one picture by the camera's clock and by ours, of which neither need be right."""
+        if captured < self._captured - PUT_BACK_SECONDS:
+            self._least = math.inf
+        delay = arrived - captured
+        self._least = min(self._least + CLOCKS_DRIFT * (arrived - self._arrived), delay)
+        self._captured, self._arrived = captured, arrived
+        return delay - self._least
 
 
 def _is_live(kind: str, config: StreamConfig, container: InputContainer) -> bool:
     if config.live != "auto":
         return config.live
     return kind in ("rtsp", "rtsps", "device", "lavfi") or (kind in ("http", "https") and container.duration is None)
+
+
+def _rate(container: InputContainer, video: VideoStream) -> float | None:
+    """Returns the frames a second that are claimed; FFmpeg takes 25 for bare H.264 or H.265, whatever is in there."""
+    bare = container.format.flags & Flags.no_timestamps.value
+    rate = (video.codec_context.framerate if bare else None) or video.average_rate
+    return float(rate) if rate else None
 
 
 def _length_seconds(container: InputContainer, video: VideoStream) -> float | None:

@@ -30,6 +30,17 @@ _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (errors.RedisClusterException, "connection"), (OSError, "connection"),
 )
 
+_TLS_MENDS = (      # by what OpenSSL says
+    (("mismatch, certificate is not valid",), "name the server in redis.url as its certificate does"),
+    (("certificate verify failed",), "name the file of the authority that signed the server's certificate with "
+                                     "?ssl_ca_certs= in redis.url"),
+    (("eof occurred in violation of protocol", "certificate required", "alert"),
+     "check that it runs, and name a certificate that it accepts with ssl_certfile= and ssl_keyfile= in redis.url"),
+    (("no such file", "permission denied", "certificate or crl", "key values mismatch", "pem", "asn1"),
+     "check the files that ssl_ca_certs=, ssl_certfile= and ssl_keyfile= name in redis.url"),
+    (("",), "check redis.url, that it runs, and that it speaks TLS at that port"),
+)
+
 Client = redis.Redis | RedisCluster
 
 
@@ -194,6 +205,10 @@ def describe(error: Exception, url: str) -> str:
         "auth": "check redis.username and the password", "noperm": "give the user rights to the keys and to EVALSHA",
         "oom": "raise maxmemory or lower redis.maxlen", "readonly": "name the primary in redis.url",
         "loading": "wait until it has loaded its data", "max_clients": "raise maxclients",
+        "moved": "name the nodes of the Cluster in redis.url, as in redis+cluster://host:6379,host:6379",
     }
-    kind = error_kind(error)
-    return redact(f"Redis at {url} failed ({kind}: {error}); {mends.get(kind, 'check redis.url and that it runs')}")
+    kind, said = error_kind(error), str(error).lower()
+    mend = mends.get(kind, "check redis.url and that it runs")
+    if kind in ("connection", "timeout") and url.startswith("rediss"):
+        mend = next(mend for parts, mend in _TLS_MENDS if any(part in said for part in parts))
+    return redact(f"Redis at {url} failed ({kind}: {error}); {mend}")

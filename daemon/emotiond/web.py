@@ -160,8 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             host = self.headers.get("Host", "localhost")
             if _is_loopback(self.client_address[0]) and _is_no_name(host) and not foreign:
                 return None
-            return _text(403, "only programs that connect from 127.0.0.1 or ::1 may POST, no browser and no proxy; name "
-                              "a token in http.token_file, and send it as `Authorization: Bearer TOKEN`")
+            return _text(403, "only programs that connect from 127.0.0.1 or ::1 may POST, no browser and no proxy; "
+                              "name a token in http.token_file, and send it as `Authorization: Bearer TOKEN`")
         try:
             expected = read_secret(self.token_file)
         except ValueError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from emotiond.frames import FILE_DEPTH
 from emotiond.spool.database import decode_record
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, read_entries
@@ -108,6 +109,20 @@ def test_nothing_is_missing_or_twice_after_redis_froze(scene: Scene) -> None:
 
     assert frozen("redis_up") == 0
     assert frozen("frames_dropped_total") == 0
+    scene.judge()
+
+
+def test_a_slow_redis_holds_up_no_frame_and_nothing_is_missing_or_twice(scene: Scene) -> None:
+    before = scene.daemon.scrape()
+    for seconds in (1, 1, 3):      # below the daemon's patience, and beyond it
+        scene.redis.client.execute_command("DEBUG", "SLEEP", seconds)
+    slow = scene.daemon.wait_for(lambda scrape: scrape("redis_errors_total", kind="timeout") >= 1, "a timeout")
+    scene.wait_for_more(FPS)
+
+    assert slow("stream_frames_read_total") >= before("stream_frames_read_total") + 2 * FPS
+    assert slow("frames_in_flight") <= FILE_DEPTH + 2
+    assert slow("frames_dropped_total") == 0
+    assert scene.daemon.get("/healthz").status == 200
     scene.judge()
 
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, read_entries
@@ -17,6 +19,7 @@ from tests.support.waiting import poll
 
 FPS = 5
 STREAMS = ("door", "shared", "deleted", "taken")
+SLOTS = 16_384      # of a cluster
 FOREIGN_TYPE = "someone.elses.v1"
 FOREIGN_MS = 4_000_000_000_000      # a century ahead
 PASSWORD, WRONG_PASSWORD = "the-right-secret", "not-the-right-one"
@@ -113,6 +116,31 @@ def test_a_refusal_is_told_apart_and_nothing_is_missing_once_it_is_mended(scene:
         assert_whole(scene.ours(stream))
 
 
+def test_of_a_batch_that_is_refused_in_part_nothing_is_missing_or_twice(scene: Scene) -> None:
+    client, daemon = scene.redis.client, scene.daemon
+    before = daemon.scrape()
+
+    client.execute_command("ACL SETUSER", "default", "resetkeys", "~emotions:door", "~emotions:status", "%R~*")
+    try:
+        daemon.wait_for(lambda scrape: scrape("redis_errors_total", kind="noperm") >= before(
+            "redis_errors_total", kind="noperm") + 3, "the keys of three streams are refused")
+        for _ in range(3):
+            scene.wait_for_more("door")
+        refused = daemon.scrape()
+    finally:
+        client.execute_command("ACL SETUSER", "default", "~*")
+    for stream in STREAMS:
+        scene.wait_for_more(stream)
+
+    assert refused("redis_up") == refused("ready") == 1
+    assert refused("spool_events") > 0
+    mended = daemon.scrape()
+    assert mended("events_dropped_total") == 0
+    assert mended("events_resent_total") == before("events_resent_total")
+    for stream in STREAMS:
+        assert_whole(scene.ours(stream))
+
+
 def test_a_foreign_writer_ahead_is_said_and_written_above(scene: Scene) -> None:
     assert scene.ours("shared")[0].id > (FOREIGN_MS, 7)
 
@@ -158,6 +186,47 @@ def test_a_key_of_another_type_holds_up_its_own_stream_alone(scene: Scene) -> No
     assert_whole(scene.ours("taken"), first=None)
     assert_whole(scene.ours("door"))
     assert client.get("emotions:other") == b"a string"
+
+
+def join(low: RedisServer, high: RedisServer) -> None:
+    """Makes a cluster of two servers, each with half of the slots."""
+    low.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS // 2 - 1)
+    high.client.execute_command("CLUSTER ADDSLOTSRANGE", SLOTS // 2, SLOTS - 1)
+    low.client.execute_command("CLUSTER MEET", "127.0.0.1", high.port)
+    for server in (low, high):
+        client: Any = server.client
+        poll(lambda client=client: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 30, "no cluster")
+
+
+def test_a_node_of_a_cluster_named_as_if_alone_is_said_and_nothing_is_missing_once_the_cluster_is_named(
+    tmp_path: Path, clip: Path, require_server: Callable[[str], None]
+) -> None:
+    require_server("redis-server")
+    options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf"}
+    with (
+        RedisServer(tmp_path / "low", options=options) as low, RedisServer(tmp_path / "high", options=options) as high,
+    ):
+        join(low, high)
+        here, there = (next(stream for stream in STREAMS if key_slot(f"emotions:{stream}".encode()) // (SLOTS // 2)
+                            == half) for half in range(2))
+        streams = {here: endless(clip, FPS), there: endless(clip, FPS)}
+        with Daemon(tmp_path, streams, low.url) as daemon:
+            moved = daemon.wait_for(
+                lambda scrape: scrape("redis_errors_total", kind="moved") >= 2
+                and all(scrape("events_total", stream=stream) >= FPS for stream in streams), "moved")
+            assert daemon.end() == 0
+        said = daemon.log_entries("moved")
+        first = daemon.log_entries("stopped")[0]["frames_analyzed"]
+        with Daemon(tmp_path, streams, f"redis+cluster://127.0.0.1:{low.port}") as daemon:
+            daemon.wait_until_ready()
+            daemon.wait_for(lambda scrape: scrape("spool_events") < FPS, "the spool drains")
+            assert daemon.end() == 0
+        entries = read_entries(low.client, here) + read_entries(high.client, there)
+
+    assert moved("events_published_total", stream=there) == moved("events_dropped_total") == moved("redis_up") == 0
+    assert "redis+cluster://" in said[0]["message"]
+    second = daemon.log_entries("stopped")[-1]["frames_analyzed"]
+    assert len(entries) == len({entry.fields["id"] for entry in entries}) == first + second
 
 
 def test_a_redis_that_loads_its_data_is_waited_for(

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.commands import Ended, call, table_rows
 from tests.support.daemon import with_path
-from tests.support.pictures import face_frames, smiling_face
+from tests.support.pictures import face_frames, smiling_face, write_huge_png
 from tests.support.videos import write_audio, write_flipped, write_truncated, write_video
 
 MOST_MEMORY = 400 * 1024 * 1024
@@ -82,15 +82,6 @@ def write_no_index(path: Path) -> None:
     whole = write_video(path.with_name("whole.mp4"), face_frames(5, 320, 240))
     write_truncated(whole, path, 0.5)
     whole.unlink()
-
-
-def write_huge_png(path: Path) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 16384, 16384, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(3 * 16384 + 1) * 64)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 def write_huge_jpeg(path: Path) -> None:

@@ -1,18 +1,21 @@
-"""A small HTTP server on loopback: video files, and cameras that send JPEG after JPEG."""
+"""A small HTTP server on loopback: video files, and cameras that send JPEG after JPEG or a transport stream."""
 
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
 import cv2
 
 from tests.support.pictures import Picture
+
+_STEP_SECONDS = 0.05
 
 
 class HttpVideo:
@@ -22,12 +25,15 @@ class HttpVideo:
         files: path, such as "/clip.mp4", to a file; parts of it are given to whom asks for them.
         cameras: path to pictures, sent one after the other, again and again.
         fps: of the cameras.
+        channels: path to a transport stream, sent at its pace, again and again; another one put in its place follows
+            when the one before has come to its end.
     """
 
     def __init__(
         self, files: Mapping[str, Path] | None = None, cameras: Mapping[str, Sequence[Picture]] | None = None,
-        fps: float = 10,
+        fps: float = 10, channels: Mapping[str, Path] | None = None,
     ) -> None:
+        self.channels: MutableMapping[str, Path] = dict(channels or {})
         self._files = files or {}
         self._cameras = {path: [_to_jpeg(picture) for picture in pictures]
                          for path, pictures in (cameras or {}).items()}
@@ -67,6 +73,8 @@ class HttpVideo:
             self._send_file(request, self._files[request.path].read_bytes())
         elif request.path in self._cameras:
             self._send_pictures(request, self._cameras[request.path])
+        elif request.path in self.channels:
+            self._send_channel(request)
         else:
             request.send_error(404)
 
@@ -93,6 +101,23 @@ class HttpVideo:
             request.wfile.write(b"--picture\r\nContent-Type: image/jpeg\r\n"
                                 b"Content-Length: %d\r\n\r\n%b\r\n" % (len(picture), picture))
             sent += 1
+
+
+    def _send_channel(self, request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp2t")
+        request.end_headers()
+        begin, shown = time.monotonic(), 0.0
+        while not self._over.is_set():
+            file = self.channels[request.path]
+            content = file.read_bytes()
+            with av.open(str(file)) as container:
+                seconds = (container.duration or 0) / 1_000_000
+            size = round(len(content) * _STEP_SECONDS / seconds)
+            for start in range(0, len(content), size):
+                request.wfile.write(content[start:start + size])
+                shown += min(size, len(content) - start) / len(content) * seconds
+                self._over.wait(max(begin + shown - time.monotonic(), 0))
 
 
 def _to_jpeg(picture: Picture) -> bytes:

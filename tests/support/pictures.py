@@ -1,6 +1,7 @@
 """Pictures for test videos: numbered ones that can be read back, and ones with a face at a known place."""
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,17 @@ def write_photo(path: Path, picture: Picture, orientation: int = 1) -> Path:
     tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + tag + struct.pack("<I", 0)
     path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    return path
+
+
+def write_huge_png(path: Path) -> Path:
+    """Writes a few bytes that claim to be a picture of 16,384 x 16,384, and returns `path`."""
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 16384, 16384, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(3 * 16384 + 1) * 64)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     return path
 
 

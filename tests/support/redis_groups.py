@@ -9,6 +9,7 @@ from typing import Any, Self
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
+from tests.support.certificates import Tls
 from tests.support.process import ServerProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import free_port, poll
@@ -27,18 +28,20 @@ def role(server: RedisServer) -> str:
 
 
 class SentinelProcess(ServerProcess):
-    """One Sentinel that watches a primary."""
+    """One Sentinel that watches a primary; over TLS, where that speaks nothing else."""
 
-    def __init__(self, folder: Path, primary_port: int) -> None:
+    def __init__(self, folder: Path, primary_port: int, tls: Tls | None = None) -> None:
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "sentinel.conf"
+        settings = {"port": "0", "tls-port": str(self.port), **tls.settings} if tls else {"port": str(self.port)}
         configuration.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            "".join(f"{key} {value}\n" for key, value in settings.items()) + f"bind 127.0.0.1\ndir {folder}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary_port} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} 1000\nsentinel failover-timeout {SERVICE} 3000\n")
         super().__init__("redis-sentinel", ["redis-server", str(configuration), "--sentinel"], folder / "sentinel.log")
-        self.client = redis.Redis(port=self.port, socket_timeout=5)
+        url = f"rediss://127.0.0.1:{self.port}/0?{tls.query}" if tls else f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis.from_url(url, socket_timeout=5)
 
     def ready(self) -> bool:
         """Tells whether it knows the primary and its replica."""
@@ -57,11 +60,12 @@ class Watched:
         url: for the daemon.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.servers = [RedisServer(folder / f"redis{n}", persistence="aof", options=_QUICK) for n in range(2)]
-        self.sentinels = [SentinelProcess(folder / f"sentinel{n}", self.servers[0].port) for n in range(3)]
+    def __init__(self, folder: Path, tls: Tls | None = None) -> None:
+        self.servers = [
+            RedisServer(folder / f"redis{n}", persistence="aof", options=_QUICK, tls=tls) for n in range(2)]
+        self.sentinels = [SentinelProcess(folder / f"sentinel{n}", self.servers[0].port, tls) for n in range(3)]
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"redis+sentinel://{hosts}/{SERVICE}/0"
+        self.url = f"{'rediss' if tls else 'redis'}+sentinel://{hosts}/{SERVICE}/0{f'?{tls.query}' if tls else ''}"
         self._stack = contextlib.ExitStack()
 
     def primary(self) -> RedisServer:

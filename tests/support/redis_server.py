@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.certificates import Tls
 from tests.support.process import ServerProcess
 from tests.support.waiting import free_port
 
@@ -31,6 +32,7 @@ class RedisServer(ServerProcess):
         persistence: what survives its end.
         password: what the default user must give.
         options: further settings, as in redis.conf.
+        tls: it speaks nothing else.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RedisServer(ServerProcess):
         persistence: Persistence = "none",
         password: str | None = None,
         options: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.port = free_port()
         credentials = f":{quote(password, safe='')}@" if password else ""
@@ -47,6 +50,9 @@ class RedisServer(ServerProcess):
         settings = {
             "port": str(self.port), "bind": "127.0.0.1", "dir": str(folder), "enable-debug-command": "local",
             **_SETTINGS[persistence], **({"requirepass": password} if password else {}), **(options or {})}
+        if tls:
+            self.url = f"rediss{self.url.removeprefix('redis')}?{tls.query}"
+            settings |= {"port": "0", "tls-port": str(self.port), **tls.settings}
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "redis.conf"
         configuration.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))

@@ -34,6 +34,7 @@ def write_video(
     sar: Fraction | None = None,
     rotation: int = 0,
     options: Mapping[str, str] | None = None,
+    container: Mapping[str, str] | None = None,
 ) -> Path:
     """Encodes pictures of one size; the container follows from the path's ending.
 
@@ -47,6 +48,7 @@ def write_video(
         sar: width of a pixel over its height.
         rotation: degrees counter-clockwise that a player turns it by, in steps of 90; MP4 and MOV only.
         options: of the encoder, instead of those of a camera.
+        container: options of the container.
 
     Returns:
         `path`.
@@ -59,7 +61,8 @@ def write_video(
             yield frame
 
     rate = Fraction(fps).limit_denominator(1001)
-    _encode(path, frames(), rate, Fraction(1, _TICKS) if times is not None else 1 / rate, codec, pix_fmt, sar, options)
+    _encode(path, frames(), rate, Fraction(1, _TICKS) if times is not None else 1 / rate, codec, pix_fmt, sar, options,
+            container)
     if rotation:
         _set_rotation(path, rotation)
     return path
@@ -154,10 +157,11 @@ def _encode(
     pix_fmt: str = "yuv420p",
     sar: Fraction | None = None,
     options: Mapping[str, str] | None = None,
+    container: Mapping[str, str] | None = None,
 ) -> None:
     """Encodes frames of one size whose pts count in `time_base`; see `write_video`."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
+    with av.open(str(path), "w", options=dict(container or {})) as output:
+        stream = output.add_stream(codec, rate=rate)
         assert isinstance(stream, VideoStream), f"{codec} does not code pictures"
         context = stream.codec_context
         context.options = dict(_CAMERA.get(codec, {}) if options is None else options)
@@ -172,8 +176,8 @@ def _encode(
                 context.width, context.height = frame.width, frame.height
             converted = frame.reformat(format=pix_fmt)
             converted.pts, converted.time_base, converted.pict_type = frame.pts, time_base, PictureType.NONE
-            container.mux(stream.encode(converted))
-        container.mux(stream.encode(None))
+            output.mux(stream.encode(converted))
+        output.mux(stream.encode(None))
 
 
 def _to_ticks(seconds: float) -> int:
