@@ -44,7 +44,7 @@ class RedisServer(ServerProcess):
         options: Mapping[str, str] | None = None,
         tls: Tls | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = free_port(beside=10_000 if "cluster-enabled" in (options or {}) else 0)  # a Cluster's bus
         credentials = f":{quote(password, safe='')}@" if password else ""
         self.url = f"redis://{credentials}127.0.0.1:{self.port}/0"
         settings = {

@@ -24,21 +24,26 @@ def poll(predicate: Callable[[], T], deadline_s: float, message: str | Callable[
     return value
 
 
-def free_port() -> int:
-    """Returns a TCP port of 127.0.0.1 that nobody listens on.
+def free_port(beside: int = 0) -> int:
+    """Returns a TCP port of 127.0.0.1 that nobody listens on, nor on the one so many above it.
 
     It lies below the ephemeral range: a client that keeps knocking at a dead server's port from that range
     may be given the very same port as its own, connect to itself, and keep the server from coming back.
     """
-    for port in random.sample(range(18_000, 32_000), 200):
-        with socket.socket() as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    for port in random.sample(range(18_000, 32_000 - beside), 200):
+        if all(map(_is_free, {port, port + beside})):
             return port
     raise AssertionError("no free port between 18000 and 32000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def listens(port: int) -> bool:
