@@ -7,7 +7,7 @@ INSTALL := python -m pip --quiet --disable-pip-version-check --no-input install 
 PIP := $(BIN)/$(INSTALL)
 PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo test lint bench chaos fuzz audit pins clean
+.PHONY: help demo test lint bench chaos soak fuzz audit pins clean
 
 help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    style and types"
 	@echo "make bench   figures of this machine (ARGS is handed on)"
 	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
+	@echo "make soak    four cameras and a fault a minute for hours: memory, latency, events (ARGS='--hours 24')"
 	@echo "make fuzz    arbitrary inputs for what reads from outside (ARGS='--inputs 1000000 --seed 1 --target redaction')"
 	@echo "make audit   known vulnerabilities of what is pinned, and a bill of materials: dist/emotiond-sbom.json"
 	@echo "make pins    writes requirements/*.txt anew from pyproject.toml (ARGS=--upgrade takes newer versions)"
@@ -37,6 +38,10 @@ bench: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	@tests/install_servers
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(VENV)/.dev
+	@tests/install_servers
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -85,9 +85,10 @@ def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str,
             raise OpenError("protocol", f"{source} is no file; give a video or a picture")
         _check_head(path)
         return f"file:{source}", None, options
+    # without fpsprobesize FFmpeg waits for twenty frames to guess the rate: 5 s of a slow camera
+    options |= {"analyzeduration": "3000000", "fpsprobesize": "0"}
     if kind in SLICED:
-        # without fpsprobesize FFmpeg waits for twenty frames to guess the rate: 5 s of a slow camera
-        options |= {"rtsp_transport": config.transport, "analyzeduration": "500000", "fpsprobesize": "0"}
+        options |= {"rtsp_transport": config.transport, "analyzeduration": "500000"}
     return _with_credentials(config), None, options
 
 

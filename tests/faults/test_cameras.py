@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emotiond.stream import Backoff
 from tests.conftest import ServeRtsp
 from tests.support.daemon import DROPS, Daemon, Scrape
 from tests.support.events import assert_whole, read_entries, read_status
@@ -31,6 +32,17 @@ def mute_port() -> Iterator[int]:
     """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+def test_the_wait_for_the_next_try_grows_from_a_second_to_a_minute_and_begins_anew_once_it_worked() -> None:
+    backoff = Backoff()
+    waits = [backoff.next() for _ in range(20)]
+    backoff.reset()
+
+    for number, wait in enumerate(waits):
+        assert wait == pytest.approx(min(1.5**number, 60), rel=0.2)
+    assert len({round(wait / min(1.5**number, 60), 3) for number, wait in enumerate(waits)}) > 10      # not all at once
+    assert 0.8 <= backoff.next() <= 1.2
 
 
 def is_running(stream: str) -> Callable[[Scrape], bool]:

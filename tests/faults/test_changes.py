@@ -52,13 +52,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str]
     require_server("rtsp-server")
     require_server("redis-server")
     folder = tmp_path_factory.mktemp("changes")
-    small = write_video(folder / "small.mp4", face_frames(2 * FPS, *SMALL), fps=FPS)
-    large = write_video(folder / "large.mp4", face_frames(2 * FPS, *LARGE), fps=FPS)
-    hevc = write_video(folder / "hevc.mp4", face_frames(2 * FPS, *LARGE), fps=FPS, codec="libx265")
-    stretched = write_video(folder / "stretched.ts", squeezed(2 * FPS), fps=FPS, sar=Fraction(2))
-    square = write_video(folder / "square.ts", face_frames(2 * FPS, *WIDE), fps=FPS)
-    recoded = write_video(folder / "recoded.ts", face_frames(2 * QUICK, *SMALL), fps=QUICK, codec="libx265")
-    renumbered = write_video(folder / "renumbered.ts", face_frames(2 * FPS, *SMALL), fps=FPS,
+    small = write_video(folder / "small.mp4", face_frames(FPS, *SMALL), fps=FPS)
+    large = write_video(folder / "large.mp4", face_frames(FPS, *LARGE), fps=FPS)
+    hevc = write_video(folder / "hevc.mp4", face_frames(FPS, *LARGE), fps=FPS, codec="libx265")
+    stretched = write_video(folder / "stretched.ts", squeezed(FPS), fps=FPS, sar=Fraction(2))
+    square = write_video(folder / "square.ts", face_frames(FPS, *WIDE), fps=FPS)
+    recoded = write_video(folder / "recoded.ts", face_frames(QUICK, *SMALL), fps=QUICK, codec="libx265")
+    renumbered = write_video(folder / "renumbered.ts", face_frames(FPS, *SMALL), fps=FPS,
                              container={"mpegts_start_pid": "512"})
     with (
         RedisServer(folder / "redis") as redis,
@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str]
     ):
         def wait_for(stream: str, size: tuple[int, int]) -> None:
             poll(lambda: [entry for entry in read_entries(redis.client, stream)
-                          if (entry.body["width"], entry.body["height"]) == size][3:], 60, daemon.output, every_s=0.1)
+                          if (entry.body["width"], entry.body["height"]) == size][1:], 60, daemon.output, every_s=0.1)
 
         wait_for("changing", LARGE)
         wait_for("renumbered", WIDE)

@@ -22,8 +22,11 @@ pytestmark = pytest.mark.slow
 
 FPS = 5      # two busy cores hold that for all streams
 PASSWORD, WRONG_PASSWORD = "the-right-one", "not-this-one"
-REFUSED_SECONDS = 6.0
-PATIENCE = f"import emotiond.stream\nemotiond.stream.REFUSED_SECONDS = {REFUSED_SECONDS}"
+REFUSED_SECONDS = 4.0
+PATIENCE = f"""
+import emotiond.opening, emotiond.stream
+emotiond.opening.OPEN_SECONDS, emotiond.stream.REFUSED_SECONDS = 3.0, {REFUSED_SECONDS}
+"""
 WITH_SOUND = TEST_PATTERN.removesuffix(")") + "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1 pt=8 )"
 MOST_MEMORY = 64 << 20
 CUT = ("held", "slow", "sound")     # streams whose line is so bad that they go down

@@ -59,7 +59,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def live(clip: Path) -> dict[str, str]:
     """Returns a stream that plays a clip for ever as a camera would."""
-    return {"source": f"{endless(clip, FPS)['source']}"}
+    return {"source": endless(clip, FPS)["source"]}
 
 
 def leave(path: Path, events: int, max_bytes: int = 100 * MIB) -> int:
@@ -91,8 +91,9 @@ def test_a_full_spool_drops_the_oldest_of_a_camera_counts_them_and_lets_a_record
 ) -> None:
     require_server("redis-server")
     left = leave(tmp_path / "spool.db", 600, MIB)
-    with Daemon(tmp_path, {"door": live(clip), "tape": endless(clip, FPS)}, (server := RedisServer(
-            tmp_path / "redis")).url, spool={"path": str(tmp_path / "spool.db"), "max_bytes": MIB}) as daemon:
+    server = RedisServer(tmp_path / "redis")
+    with Daemon(tmp_path, {"door": live(clip), "tape": endless(clip, FPS)}, server.url,
+                spool={"path": str(tmp_path / "spool.db"), "max_bytes": MIB}) as daemon:
         full = daemon.wait_for(
             lambda scrape: scrape("events_dropped_total", stream="door", reason="spool_full") >= 3, "a full spool")
         waiting = daemon.scrape()("stream_frames_read_total", stream="tape")
@@ -126,12 +127,10 @@ def test_while_the_disk_is_full_events_go_on_from_memory_and_none_is_lost(
         Daemon(tmp_path, {"door": live(clip)}, server.url, spool={"path": str(small_disk / "spool.db")}) as daemon,
     ):
         poll(lambda: read_entries(server.client, "door"), 30, daemon.output)
-        server.freeze()
         fill(filler)
         daemon.wait_for(lambda scrape: scrape("spool_failing") == 1, "the disk is full")
-        server.thaw()
         before = len(read_entries(server.client, "door"))
-        poll(lambda: len(read_entries(server.client, "door")) > before + 2 * FPS, 30, daemon.output)
+        poll(lambda: len(read_entries(server.client, "door")) > before + FPS, 30, daemon.output)
         full = daemon.scrape()
         filler.unlink()
         mended = daemon.wait_for(lambda scrape: scrape("spool_failing") == 0, "the disk takes events again")
@@ -156,31 +155,27 @@ def fill(file: Path) -> None:
             return
 
 
-def cut(content: bytes) -> bytes:
-    return content[:len(content) // 2]
-
-
-def wipe(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + b"\xff" * 8192 + content[middle + 8192:]
-
-
 def flip(content: bytes) -> bytes:
+    """Changes one byte of some events."""
     flipped = bytearray(content)
     for number in FLIPPED:
         flipped[flipped.index(b'"frame": %d,' % number) + 30] ^= 1
     return bytes(flipped)
 
 
-@pytest.mark.parametrize(("spoil", "least", "most"), [(cut, 0, 0), (wipe, 200, 299), (flip, 297, 297)])
-def test_a_damaged_spool_gives_what_can_be_read_and_never_ends_the_daemon(
-    spoil: Callable[[bytes], bytes], least: int, most: int, tmp_path: Path, clip: Path,
-    require_server: Callable[[str], None],
+def wipe(content: bytes) -> bytes:
+    """Wipes pages in the middle of a file."""
+    middle = len(content) // 2
+    return content[:middle] + b"\xff" * 8192 + content[middle + 8192:]
+
+
+def test_a_damaged_spool_gives_what_can_be_read_counts_the_rest_and_never_ends_the_daemon(
+    tmp_path: Path, clip: Path, require_server: Callable[[str], None]
 ) -> None:
     require_server("redis-server")
     path = tmp_path / "spool.db"
     assert leave(path, 300) == 300
-    path.write_bytes(spoil(path.read_bytes()))
+    path.write_bytes(wipe(flip(path.read_bytes())))
     with RedisServer(tmp_path / "redis") as server, Daemon(tmp_path, {"door": live(clip)}, server.url) as daemon:
         poll(lambda: len(part(read_entries(server.client, "door"))[1]) > FPS, 30, daemon.output)
         scrape = daemon.scrape()
@@ -188,24 +183,10 @@ def test_a_damaged_spool_gives_what_can_be_read_and_never_ends_the_daemon(
         earlier, new = part(read_entries(server.client, "door"))
     Spool(path, MIB, 60, Counts()).close()      # nothing is left to be mended
 
-    lost = scrape("events_dropped_total", stream="door", reason="disk_error")
-    assert least <= len(earlier) <= most
+    missing = set(range(300)) - set(earlier)
     assert earlier == sorted(set(earlier))
+    assert set(FLIPPED) < missing
+    assert len(missing) == scrape("events_dropped_total", stream="door", reason="disk_error") < 50
     assert new == sorted(new, key=lambda entry: entry.frame)
-    assert daemon.log_entries("damaged")
-    if spoil is not cut:      # of what cannot be opened nobody knows how much it held
-        assert lost == 300 - len(earlier)
     assert scrape("frames_dropped_total") == 0
-
-
-def test_the_events_that_were_flipped_are_those_that_are_missing(tmp_path: Path) -> None:
-    leave(tmp_path / "spool.db", 40)
-    (tmp_path / "spool.db").write_bytes(flip((tmp_path / "spool.db").read_bytes()))
-    counts = Counts()
-    spool = Spool(tmp_path / "spool.db", MIB, 60, counts)
-
-    frames = [json.loads(entry.fields["data"])["frame"] for entry in spool.pending(100)["door"]]
-    spool.close()
-
-    assert frames == [number for number in range(40) if number not in FLIPPED]
-    assert counts.gone == {"disk_error": len(FLIPPED)}
+    assert daemon.log_entries("it is set aside")

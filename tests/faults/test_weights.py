@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from emotiond.analyzer import MAX_FAILURES, Analyzer
-from emotiond.config import DetectorConfig, StreamConfig
+from emotiond.config import Config, DetectorConfig, StreamConfig
+from emotiond.errors import ConfigError
 from emotiond.frames import FrameLedger, Ticket
 from emotiond.metrics import Metrics
+from emotiond.pipeline import Pipeline
 from emotionnet.classifier import load_classifier
 from emotionnet.weights import BUILTIN, WeightsError
 from tests.support.commands import run
@@ -32,12 +35,13 @@ FPS = 5
 DARK = 0.4
 NARROW = 320      # pixels
 NO_NUMBERS = """
-import numpy, emotionnet.classifier as module
+import itertools, numpy, emotionnet.classifier as module
+values = itertools.cycle([numpy.nan, numpy.inf])
 classify = module.OnnxClassifier.classify
 def spoil(self, crops):
     probabilities = classify(self, crops)
     dark = crops.reshape(len(crops), -1).mean(axis=1) < 75
-    return module.check_finite(numpy.where(dark[:, None], {value}, probabilities))
+    return module.check_finite(numpy.where(dark[:, None], next(values), probabilities))
 module.OnnxClassifier.classify = spoil
 """
 
@@ -99,24 +103,38 @@ def pickle_as_json(folder: Path) -> Path:
     return folder
 
 
+def pickle_as_onnx(folder: Path) -> Path:
+    return replace(folder, "emotionnet.onnx", trap(folder))
+
+
 @pytest.mark.parametrize("spoil", [
     flip,
     lambda folder: replace(folder, "emotionnet.onnx", (folder / "emotionnet.onnx").read_bytes()[:100_000]),
     lambda folder: describe(folder, lambda description: description.update(labels=["calm", "other", "tense"])),
-    pickle_alone, pickle_as_json, lambda folder: replace(folder, "emotionnet.onnx", trap(folder)),
+    pickle_alone, pickle_as_json, pickle_as_onnx,
 ], ids=["a bit flipped", "truncated", "three classes", "a pickle", "a pickle as JSON", "a pickle as ONNX"])
-def test_a_daemon_refuses_weights_that_it_cannot_use_before_it_starts(
+def test_weights_that_cannot_be_used_are_a_configuration_error_before_anything_starts(
     spoil: Callable[[Path], Path], weights: Path, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"classifier": {"weights": str(spoil(weights))}})
+
+    with pytest.raises(ConfigError, match=r"^classifier\.weights: .*; ") as refused:
+        Pipeline(config, emit=lambda event, frame: None).start()
+
+    assert refused.value.exit_code == 78
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_daemon_with_such_weights_ends_with_one_sentence_and_runs_nothing_of_them(
+    weights: Path, tmp_path: Path
 ) -> None:
     ended = run("run", "-c", write_config(tmp_path / "emotiond.yaml", {
         "streams": {"door": {"source": "lavfi:testsrc2"}}, "redis": {"url": "redis://127.0.0.1:1/0"},
         "http": {"listen": "127.0.0.1:0"}, "spool": {"path": "memory"},
-        "classifier": {"weights": str(spoil(weights))}}))
+        "classifier": {"weights": str(pickle_as_onnx(weights))}}))
 
     assert ended.code == 78
-    assert ended.lines[-1].startswith("emotiond: ")
-    assert "classifier.weights: " in ended.lines[-1]
-    assert "; " in ended.lines[-1]
+    assert re.fullmatch(r"emotiond: .*classifier\.weights: .*; .*", ended.lines[-1])
     assert "Traceback" not in ended.err
     assert not (tmp_path / "trap").exists()
 
@@ -133,15 +151,12 @@ def test_safetensors_that_are_none_are_refused_unexecuted(cut: bool, weights: Pa
     assert not (tmp_path / "trap").exists()
 
 
-@pytest.mark.parametrize("value", ["numpy.nan", "numpy.inf"])
-def test_a_face_without_numbers_costs_its_own_frame_alone(
-    value: str, redis_server: RedisServer, tmp_path: Path
-) -> None:
+def test_a_face_without_numbers_costs_its_own_frame_alone(redis_server: RedisServer, tmp_path: Path) -> None:
     bright, dark = (write_video(
         tmp_path / f"{share}.mp4", ((picture * share).astype(np.uint8) for picture in face_frames(FPS, 320, 240)),
         fps=FPS) for share in (1, DARK))
     with Daemon(tmp_path, {"near": endless(bright, FPS), "dark": endless(dark, FPS)}, redis_server.url,
-                before=NO_NUMBERS.format(value=value)) as daemon:
+                before=NO_NUMBERS) as daemon:
         scrape = daemon.wait_for(
             lambda scrape: scrape("frames_dropped_total", stream="dark", reason="inference_error") >= FPS
             and scrape("events_published_total", stream="near") >= FPS, "frames without numbers")

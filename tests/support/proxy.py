@@ -1,5 +1,4 @@
-"""TCP proxies on loopback: one loses the replies of a server that did what it was asked, one is a bad line to a camera.
-"""
+"""TCP proxies on loopback: one loses the replies of a server that did its work, one is a bad line to a camera."""
 
 import contextlib
 import random
@@ -42,6 +41,12 @@ class Proxy:
         """Starts to pass between the two."""
         raise NotImplementedError
 
+    def cut(self) -> None:
+        """Ends every connection there is."""
+        with self._lock:
+            for each in self._sockets:
+                hang_up(each)
+
     def start(self, target: Callable[..., None], *arguments: object) -> None:
         """Starts a thread, which ends with the proxy."""
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -58,9 +63,7 @@ class Proxy:
         self._over.set()
         hang_up(self._listener)
         self._listener.close()
-        with self._lock:
-            for each in self._sockets:
-                hang_up(each)
+        self.cut()
         for thread in self._threads:
             thread.join(5)
         for each in self._sockets:
