@@ -15,27 +15,12 @@ from tests.support.commands import run
 from tests.support.contract import CONTRACT, STREAMS
 from tests.support.daemon import Daemon, endless, write_config
 from tests.support.events import assert_whole, read_entries, read_status
-from tests.support.pictures import face_frames
 from tests.support.prometheus_server import PrometheusServer, check_metrics
 from tests.support.redis_server import RedisServer
-from tests.support.videos import write_video
 from tests.support.waiting import free_port, poll
 
 FPS = 10
 PATTERN = {"source": "lavfi:testsrc2=size=320x240:rate=10,realtime"}
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second with a face in each frame."""
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", face_frames(FPS, 320, 240), fps=FPS)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
-    require_server("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

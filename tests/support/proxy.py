@@ -5,6 +5,7 @@ import random
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self
@@ -19,7 +20,7 @@ _LINE_BYTES = 1 << 14      # what a line holds that is on its way; the kernel's 
 _RTP_HEADER = 12
 
 
-class Proxy:
+class Proxy(ABC):
     """Passes bytes between clients and a server from entering to leaving; what its kinds do to them is their own.
 
     Attributes:
@@ -37,9 +38,9 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
 
+    @abstractmethod
     def connect(self, client: socket.socket, server: socket.socket) -> None:
         """Starts to pass between the two."""
-        raise NotImplementedError
 
     def cut(self) -> None:
         """Ends every connection there is."""

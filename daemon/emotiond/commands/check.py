@@ -20,17 +20,27 @@ from emotiond.timeline import abstain_below
 
 def main(args: argparse.Namespace) -> int:
     """Checks; 0, 78 when the file is wrong, or 69 when something it names is not available."""
-    config = load_service_config(args.config)
+    config = load_checked_config(args.config)
     for name in unknown_environment():
         print(f"emotiond: environment variable {name} means nothing to emotiond", file=sys.stderr)
-    try:
-        load_model_info(config)
-    except ConfigError as error:
-        raise ConfigError(f"{args.config}: {error}") from None
     if args.connect:
         _connect(config)
     print(f"{args.config}: ok, {len(config.streams)} stream{'s' if len(config.streams) != 1 else ''}")
     return 0
+
+
+def load_checked_config(path: Path) -> Config:
+    """Reads a configuration with all that the service would refuse before it starts.
+
+    Raises:
+        ConfigError: as `load_service_config`, or the weights are not usable.
+    """
+    config = load_service_config(path)
+    try:
+        load_model_info(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
 
 
 def _connect(config: Config) -> None:

@@ -8,12 +8,11 @@ import signal
 import threading
 from pathlib import Path
 
+from emotiond.commands.check import load_checked_config
 from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_service_config
 from emotiond.embedded import embedded_valkey
-from emotiond.errors import ConfigError
 from emotiond.log import setup_logging
-from emotiond.pipeline import load_model_info
 from emotiond.redact import redact
 from emotiond.service import Service
 
@@ -43,14 +42,4 @@ def _serve(config: Config, path: Path) -> bool:
         if url == "embedded":
             url = stack.enter_context(embedded_valkey())
             log.warning("using an embedded Valkey: its data end with this process", extra={"url": redact(url)})
-        return Service(config, url, load=lambda: _load(path)).run()
-
-
-def _load(path: Path) -> Config:
-    """Reads the configuration anew, and refuses what the next start would refuse."""
-    config = load_service_config(path)
-    try:
-        load_model_info(config)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return config
+        return Service(config, url, load=lambda: load_checked_config(path)).run()
