@@ -149,6 +149,21 @@ class HttpConfig(_Section):
         return host.strip("[]"), int(port)
 
 
+class ShardConfig(_Section):
+    """Several daemons that share the streams of one file."""
+
+    index: Annotated[int, Field(ge=0)] = 0
+    """Which of them this one is, from 0 on."""
+    count: Annotated[int, Field(ge=1, le=4096)] = 1
+    """How many there are. A stream's name says which one runs it."""
+
+    @model_validator(mode="after")
+    def _index_below_count(self) -> Self:
+        if self.index >= self.count:
+            raise ValueError(f"index {self.index} is none of {self.count} shards; they are numbered from 0")
+        return self
+
+
 class LogConfig(_Section):
     """Log lines on stderr."""
 
@@ -179,6 +194,7 @@ class Config(BaseSettings):
     classifier: ClassifierConfig = ClassifierConfig()
     spool: SpoolConfig = SpoolConfig()
     http: HttpConfig = HttpConfig()
+    shard: ShardConfig = ShardConfig()
     log: LogConfig = LogConfig()
 
     @classmethod

@@ -61,6 +61,7 @@ class Metrics:
         self.read_gauges: Callable[[], Gauges] | None = None
 
         self.states: dict[str, str] = {}
+        self.assigned: Mapping[str, bool] = {}
         self.last_frame = self._gauge(
             "stream_last_frame_timestamp_seconds", "When the last frame was read, by the host's clock.", "stream")
         self.bytes_read = self._counter("stream_bytes_read", "Bytes of video read.", "stream")
@@ -97,6 +98,8 @@ class Metrics:
         self.reloaded_at = self._gauge(
             "config_last_reload_success_timestamp_seconds", "When the configuration in use was read.")
         self.reloaded_at.set_to_current_time()
+        self._shard_index = self._gauge("shard_index", "Which shard this daemon is.")
+        self._shards = self._gauge("shards", "How many shards it believes there are.")
         self._info = self._gauge("build_info", "Versions.", "version", "python")
         self._model = self._gauge("model_info", "The weights in use.", "model")
 
@@ -152,6 +155,15 @@ class Metrics:
         """Sets the one-hot state of a stream, and whether it is up."""
         self.states[stream] = state
 
+    def set_shard(self, index: int, count: int) -> None:
+        """Tells which shard of how many this daemon is."""
+        self._shard_index.set(index)
+        self._shards.set(count)
+
+    def set_assigned(self, assigned: Mapping[str, bool]) -> None:
+        """Tells for every stream of the configuration whether this shard is the one that runs it."""
+        self.assigned = assigned
+
     def set_model(self, model: str) -> None:
         """Names the weights in use."""
         self._model.labels(model).set(1)
@@ -193,7 +205,11 @@ class _AtScrape(Collector):
             up.add_metric([stream], state == "running")
             for other in STATES:
                 one_hot.add_metric([stream, other], other == state)
-        yield from (up, one_hot)
+        assigned = GaugeMetricFamily("emotiond_stream_assigned", "Whether this shard is to run a stream of the "
+                                     "configuration.", labels=["stream"])
+        for stream, own in self._metrics.assigned.items():
+            assigned.add_metric([stream], own)
+        yield from (up, one_hot, assigned)
         if self._metrics.read_gauges:
             yield from _gauges(self._metrics.read_gauges())
 

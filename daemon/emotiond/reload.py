@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from emotiond.config import Config, StreamConfig
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.pipeline import Pipeline
+from emotiond.shard import own_streams
 from emotiond.spool import Spool
 
 LONG_SECONDS = 10.0      # after which it is said that a stream does not end
@@ -47,8 +48,8 @@ class _Stopping:
 
 
 def compare(old: Config, new: Config) -> Changes:
-    """Returns what changes from one configuration to another."""
-    before, after = old.streams, new.streams
+    """Returns what changes from one configuration to another, of streams for the shard that `old` is."""
+    before, after = own_streams(old.streams, old.shard), own_streams(new.streams, old.shard)
     plain = _without_streams(old)
     return Changes(
         [name for name in after if name not in before], [name for name in before if name not in after],
@@ -171,7 +172,10 @@ class Reloader:
         streams = compare(self._config, config)
         changes = Changes(
             streams.added, streams.removed, streams.changed, compare(self._started_with, config).at_restart)
-        self._config = config
+        shard = self._started_with.shard
+        self._config = config.model_copy(update={"shard": shard})
+        own = own_streams(config.streams, shard)
+        self._pipeline.metrics.set_assigned({name: name in own for name in config.streams})
         for name in changes.removed:
             self._stop(name, None)
         for name in (*changes.changed, *changes.added):

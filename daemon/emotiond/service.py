@@ -18,6 +18,7 @@ from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
 from emotiond.reload import Changes, Reloader
+from emotiond.shard import own_streams
 from emotiond.spool import Spool
 from emotiond.store import Store
 from emotiond.stream import Playback
@@ -77,7 +78,10 @@ class Service:
         self._manager = ServiceManager()
         self._stuck: str | None = None
         self._reloader = Reloader(config, load, self.pipeline, self.spool) if load else None
-        for name, stream in config.streams.items():
+        own = own_streams(config.streams, config.shard)
+        self.pipeline.metrics.set_shard(config.shard.index, config.shard.count)
+        self.pipeline.metrics.set_assigned({name: name in own for name in config.streams})
+        for name, stream in own.items():
             self.pipeline.add_stream(name, stream, playback)
             self.spool.add_stream(name)
 
@@ -124,10 +128,12 @@ class Service:
         self._crew.start("publisher", self.publisher.run)
         for name in self.pipeline.readers:
             self.pipeline.read(name)
+        shard = self._config.shard
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
             "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
-            "http": f"http://{join_address(self._config.http.address[0], self.web.port)}"})
+            "http": f"http://{join_address(self._config.http.address[0], self.web.port)}",
+            **({"shard": f"{shard.index} of {shard.count}"} if shard.count > 1 else {})})
         self._manager.ready()
 
     def _main_loop(self) -> None:

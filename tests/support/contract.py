@@ -12,6 +12,7 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "stream_up": ("gauge", {"stream": STREAMS}),
     "stream_last_frame_timestamp_seconds": ("gauge", {"stream": STREAMS}),
     "stream_state": ("gauge", {"stream": STREAMS, "state": STATES}),
+    "stream_assigned": ("gauge", {"stream": STREAMS}),
     "stream_frames_read_total": ("counter", {"stream": STREAMS}),
     "stream_bytes_read_total": ("counter", {"stream": STREAMS}),
     "stream_decode_errors_total": ("counter", {"stream": STREAMS}),
@@ -43,6 +44,8 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "ready": ("gauge", {}),
     "config_last_reload_successful": ("gauge", {}),
     "config_last_reload_success_timestamp_seconds": ("gauge", {}),
+    "shard_index": ("gauge", {}),
+    "shards": ("gauge", {}),
     "build_info": ("gauge", {"version": None, "python": None}),
     "model_info": ("gauge", {"model": None}),
 }

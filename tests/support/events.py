@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
+from redis.cluster import RedisCluster
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +49,9 @@ class Entry:
         return (self.time - _EPOCH) // timedelta(milliseconds=1)
 
 
-def read_entries(client: redis.Redis, stream: str, low: str | int = "-", high: str | int = "+") -> list[Entry]:
+def read_entries(
+    client: redis.Redis | RedisCluster, stream: str, low: str | int = "-", high: str | int = "+"
+) -> list[Entry]:
     """Returns the entries of `emotions:<stream>` between two ids, in order."""
     found: Any = client.xrange(f"emotions:{stream}", low, high)
     return [parse_entry(entry_id, fields) for entry_id, fields in found]

@@ -17,7 +17,7 @@ from emotiond.errors import ConfigError
 from tests.support.commands import call
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ("redis", "compute", "detector", "classifier", "spool", "http", "log")
+SECTIONS = ("redis", "compute", "detector", "classifier", "spool", "http", "shard", "log")
 
 
 @pytest.fixture(autouse=True)
@@ -300,3 +300,8 @@ def test_the_pages_examples_are_right(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load(tmp_path, example).streams["door"].max_fps == 10
     assert len(variables) == 3
     assert variables <= set(environment_names())
+
+
+def test_a_shards_index_is_below_their_count(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="shard: index 3 is none of 3 shards; they are numbered from 0"):
+        load(tmp_path, "shard: {index: 3, count: 3}")

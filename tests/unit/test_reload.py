@@ -16,6 +16,13 @@ from emotiond.reload import Changes, compare
     ({"spool": {"max_bytes": "1GiB"}, "instance": "one"},
      {"spool": {"max_bytes": "2GiB"}, "instance": "two", "redis": {"maxlen": None}},
      Changes([], [], [], ["instance", "redis.maxlen", "spool.max_bytes"])),
-], ids=["nothing", "one comes and one goes", "one changes", "a default that is written out", "other keys"])
+    ({"streams": {}, "shard": {"index": 1, "count": 5}},
+     {"streams": {"lobby": {"source": "a.mp4"}, "door": {"source": "b.mp4"}}, "shard": {"index": 2, "count": 5}},
+     Changes([], [], [], ["shard.index"])),
+    ({"shard": {"index": 2, "count": 5}},
+     {"streams": {"lobby": {"source": "a.mp4"}, "door": {"source": "b.mp4"}}, "shard": {"index": 2, "count": 5}},
+     Changes(["lobby"], [], [], [])),
+], ids=["nothing", "one comes and one goes", "one changes", "a default that is written out", "other keys",
+        "streams of another shard", "streams of this shard"])
 def test_streams_and_keys_are_told_apart(before: dict[str, object], after: dict[str, object], changes: Changes) -> None:
     assert compare(make_config(before), make_config(after)) == changes

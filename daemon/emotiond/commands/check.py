@@ -13,6 +13,7 @@ from emotiond.errors import ConfigError, UnavailableError
 from emotiond.opening import OpenError, open_source
 from emotiond.pipeline import choose_device, load_model_info, load_models
 from emotiond.redact import redact
+from emotiond.shard import own_streams
 from emotiond.source import EndedError
 from emotiond.store import Store, describe
 from emotiond.timeline import abstain_below
@@ -25,7 +26,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"emotiond: environment variable {name} means nothing to emotiond", file=sys.stderr)
     if args.connect:
         _connect(config)
-    print(f"{args.config}: ok, {len(config.streams)} stream{'s' if len(config.streams) != 1 else ''}")
+    count, shard = len(config.streams), config.shard
+    own = f", {len(own_streams(config.streams, shard))} of them for shard {shard.index} of {shard.count}"
+    print(f"{args.config}: ok, {count} stream{'s' if count != 1 else ''}{own if shard.count > 1 else ''}")
     return 0
 
 
@@ -57,7 +60,7 @@ def _connect(config: Config) -> None:
             print("redis: ok")
         except (redis.exceptions.RedisError, OSError) as error:
             faults.append(f"redis.url: {describe(error, config.redis.url)}")
-    for name, stream in config.streams.items():
+    for name, stream in own_streams(config.streams, config.shard).items():
         try:
             source = open_source(stream)
             try:
