@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from emotiond.errors import ConfigError
 from emotiond.events import format_id
 from emotiond.spool import Entry, Spool
+from emotiond.spool import memory as memory_module
 from emotiond.spool import spool as spool_module
 from emotiond.spool.database import CorruptRecordError, decode_record, encode_record
 from tests.support.threads import join, spawn
@@ -86,7 +87,7 @@ class Place:
 
     def entries(self, stream: str) -> list[Entry]:
         """Returns what waits of a stream without having it sent."""
-        sent = {queue: queue.sent for queue in self.spool._queues.values()}
+        sent = {queue: queue.sent for queue in self.spool._memory.queues.values()}
         entries = self.spool.pending(10**6).get(stream, [])
         for queue, seq in sent.items():
             queue.sent = seq
@@ -258,19 +259,19 @@ def test_bytes_are_bounded_ids_rise_and_no_event_is_lost_uncounted(
         for name in place.streams:
             ids = [entry.id for entry in place.entries(name)]
             assert ids == sorted(set(ids))
-        assert place.spool._queues[stream].ids.last > highest.get(stream, (0, 0))
-        highest[stream] = place.spool._queues[stream].ids.last
+        assert place.spool._memory.queues[stream].ids.last > highest.get(stream, (0, 0))
+        highest[stream] = place.spool._memory.queues[stream].ids.last
     place.spool.commit()
 
     waiting = {name: place.entries(name) for name in place.streams}
     in_files = sum(entry.size for entry in waiting["file"])
     in_flight = sum(entry.size for name in ("camera", "door") for entry in waiting[name]
-                    if entry.seq <= place.spool._queues[name].sent)
+                    if entry.seq <= place.spool._memory.queues[name].sent)
     count, held, _ = place.spool.figures()
     assert held == sum(entry.size for entries in waiting.values() for entry in entries)
     assert held <= max(place.max_bytes, in_files + in_flight)
     assert count == sum(map(len, waiting.values()))
-    assert place.spool._stored_bytes == held
+    assert place.spool._disk.stored_bytes == held
     assert sum(place.counts.gone[name, "spool_full"] for name in ("camera", "door")) == place.counts.gone.total()
     assert place.counts.made.total() == len(events) == count + acknowledged + place.counts.gone.total()
 
@@ -610,14 +611,14 @@ def test_a_record_that_was_changed_is_skipped_and_counted_once(place: Place) -> 
 
     assert place.counts.gone == {("a", "disk_error"): 1}
     assert place.spool.figures()[:2] == (3, 3 * place.size)
-    assert place.spool._stored_bytes == 3 * place.size
+    assert place.spool._disk.stored_bytes == 3 * place.size
     place.acknowledge("a", 3)
     assert place.spool.figures()[0] == 0
 
 
 def damage(spool: Spool, seq: int) -> None:
-    assert spool._file
-    spool._file._db.execute("UPDATE events SET record = CAST(record || 'x' AS BLOB) WHERE seq = ?", (seq,))
+    assert spool._disk.file
+    spool._disk.file._db.execute("UPDATE events SET record = CAST(record || 'x' AS BLOB) WHERE seq = ?", (seq,))
 
 
 @pytest.mark.parametrize("bytes_left", [0, 100, 4096])
@@ -766,10 +767,10 @@ def test_memory_never_overtakes_what_the_disk_holds(
 ) -> None:
     for _ in range(stored):
         place.put("a")
-    assert place.spool._file
+    assert place.spool._disk.file
     with monkeypatch.context() as patch:
-        patch.setattr(type(place.spool._file), "after", fail_to_read)
-        patch.setattr(type(place.spool._file), "insert", fail_to_read)
+        patch.setattr(type(place.spool._disk.file), "after", fail_to_read)
+        patch.setattr(type(place.spool._disk.file), "insert", fail_to_read)
         place.put("a")
         assert place.spool.failing
         assert place.spool.pending(100) == {}
@@ -817,14 +818,14 @@ def test_what_was_sent_from_memory_is_not_dropped_when_the_disk_takes_events_aga
 
 
 def fill_disk(spool: Spool, full: bool) -> None:
-    assert spool._file
-    pages = spool._file._db.execute("PRAGMA page_count").fetchone()[0]
-    spool._file._db.execute(f"PRAGMA max_page_count={pages if full else 10**6}")
+    assert spool._disk.file
+    pages = spool._disk.file._db.execute("PRAGMA page_count").fetchone()[0]
+    spool._disk.file._db.execute(f"PRAGMA max_page_count={pages if full else 10**6}")
 
 
 def test_memory_is_bounded_while_the_disk_is_full(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     large = {"data": b"y" * 5000}      # no page has room for it
-    monkeypatch.setattr(spool_module, "MEMORY_BYTES", 20 * (place.size + 4600))
+    monkeypatch.setattr(memory_module, "MEMORY_BYTES", 20 * (place.size + 4600))
     place.put("a")
     fill_disk(place.spool, True)
 

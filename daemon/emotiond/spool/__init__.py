@@ -4,6 +4,8 @@ queues.py     the events that wait, stream by stream
 database.py   the SQLite file that holds them
 repair.py     what happens when that file is damaged
 commit.py     what one transaction writes and removes
+memory.py     what the spool knows without its disk
+disk.py       the file's life: opened, failing and tried again, damaged and replaced
 spool.py      the whole, as timelines, publisher and service see it
 """
 

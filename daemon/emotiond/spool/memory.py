@@ -1,0 +1,163 @@
+"""What the spool knows without its disk: the streams' queues and the events that are not stored yet, under one lock."""
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Literal, Protocol
+
+from emotiond.spool.commit import Batch
+from emotiond.spool.database import Position
+from emotiond.spool.queues import Entry, Incoming, Queue
+
+MEMORY_BYTES = 32 << 20    # most bytes of events that wait for the disk
+
+log = logging.getLogger(__name__)
+
+Loss = Literal["spool_full", "disk_error"]
+
+
+class Listener(Protocol):
+    """Counts what becomes of events; called with locks held."""
+
+    def produced(self, stream: str, events: int) -> None:
+        """So many events are safe, or were lost before they were."""
+        ...
+
+    def lost(self, stream: str, reason: Loss, events: int) -> None:
+        """So many events will never be published."""
+        ...
+
+
+class Memory:
+    """The spool's state; every method needs the lock.
+
+    Attributes:
+        lock: guards everything here, and is never held for long.
+        came_in: told of each event that is put.
+        sendable: told when there may be something to send.
+        went_out: told when events leave.
+        queues: stream -> its events.
+        incoming: those that only memory has.
+        damaged: seq -> size of events that cannot be read, until they are removed.
+        failing: why the disk takes no events at present, None while it does.
+        seq: that of the last event that was put.
+        writing: seq up to which a commit is under way.
+        listener: counts.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        """Begins without streams."""
+        self.lock = threading.Lock()
+        self.came_in, self.sendable, self.went_out = (threading.Condition(self.lock) for _ in range(3))
+        self.queues: dict[str, Queue] = {}
+        self.incoming = Incoming()
+        self.damaged: dict[int, int] = {}
+        self.failing: str | None = None
+        self.seq = time.time_ns() // 1000    # above those of earlier runs, also where they cannot be read
+        self.writing = 0
+        self.listener = listener
+
+    def add(self, queue: Queue, entry: Entry) -> None:
+        """Takes a new event."""
+        self.incoming.add(queue, entry)
+        queue.changed = True
+        queue.position.waiting += 1
+        queue.position.waiting_bytes += entry.size
+        self.came_in.notify()
+
+    def make_room(self, size: int) -> bool:
+        """Drops the oldest events that only memory has until it has room; returns whether that was possible."""
+        while self.incoming.bytes + size > MEMORY_BYTES:
+            dropped = self.incoming.drop_oldest(self.writing)
+            if not dropped:
+                return False
+            queue, entry = dropped
+            self.leave(queue, 1, entry.size)
+            if entry.seq > queue.produced:
+                self.listener.produced(queue.name, 1)
+            self.listener.lost(queue.name, "disk_error", 1)
+        return True
+
+    def leave(self, queue: Queue, events: int, size: int) -> None:
+        """Notes that so many events of a stream wait no more."""
+        queue.position.waiting -= events
+        queue.position.waiting_bytes -= size
+        self.went_out.notify_all()
+
+    def has_to_send(self, queue: Queue) -> bool:
+        """Tells whether a stream has events that the publisher may see."""
+        return queue.position.waiting > (0 if self.failing else queue.unstored)
+
+    def is_full(self, max_bytes: int) -> bool:
+        """Tells whether the readers of files have to wait."""
+        waiting = sum(queue.position.waiting_bytes for queue in self.queues.values())
+        return waiting >= max_bytes or self.incoming.bytes >= MEMORY_BYTES
+
+    def read(self, queue: Queue, most: int) -> list[Entry]:
+        """Returns the first of a stream's events that only memory has; they count as produced now."""
+        entries = list(islice(self.incoming.of(queue), most))
+        new = [entry.seq for entry in entries if entry.seq > queue.produced]
+        if new:
+            queue.produced = new[-1]
+            self.listener.produced(queue.name, len(new))
+        return entries
+
+    def note_damaged(self, queue: Queue, seq: int, size: int) -> None:
+        """Counts an event whose record is not what was written, once, and has the next commit remove it."""
+        if seq not in self.damaged:
+            log.error("an event in the spool is damaged and skipped", extra={"stream": queue.name, "seq": seq})
+            self.damaged[seq] = size
+            self.leave(queue, 1, size)
+            self.listener.lost(queue.name, "disk_error", 1)
+
+    def take_over(self, positions: Mapping[str, Position]) -> None:
+        """Adds the streams that a database has."""
+        for name, position in positions.items():
+            if name not in self.queues:
+                self.queues[name] = Queue(name, position, changed=False)
+                self.queues[name].ids.rise_above(max(position.last, position.acked_id))
+
+    def count_again(self, queue: Queue, events: int, size: int) -> None:
+        """Compares what waits of a stream with what a database has of it."""
+        position = queue.position
+        before = position.waiting
+        position.waiting = queue.unstored + events
+        position.waiting_bytes = size + sum(entry.size for entry in self.incoming.of(queue))
+        queue.kept = deque([(time.monotonic(), position.acked)])
+        if before > position.waiting:
+            self.listener.lost(queue.name, "disk_error", before - position.waiting)
+
+    def begin(self, kept_since: float) -> Batch:
+        """Returns what a commit has to do, where events that were acknowledged by a monotonic time may go."""
+        queues = list(self.queues.values())
+        batch = Batch(
+            self.incoming.all(), {queue.name: replace(queue.position) for queue in queues if queue.changed},
+            {queue: through for queue in queues if (through := queue.kept_until(kept_since))}, set(self.damaged))
+        self.writing = batch.last_seq
+        return batch
+
+    def settle(self, batch: Batch) -> None:
+        """Does in memory what a commit did on the disk."""
+        if self.failing:
+            log.info("events are stored on the disk again")
+            self.failing = None
+        self.incoming.remove_through(batch.last_seq)
+        for queue, count in Counter(queue for queue, entry in batch.entries if entry.seq > queue.produced).items():
+            self.listener.produced(queue.name, count)
+        for queue, entry in batch.entries:
+            queue.produced = max(queue.produced, entry.seq)
+        for queue, size in batch.lost.values():
+            self.leave(queue, 1, size)
+            self.listener.lost(queue.name, "spool_full", 1)
+        for queue, through in batch.expired.items():
+            while queue.kept and queue.kept[0][1] <= through:
+                queue.kept.popleft()
+        for seq in batch.damaged:
+            self.damaged.pop(seq, None)
+        for name, position in batch.positions.items():
+            self.queues[name].changed = self.queues[name].position != position
+        self.sendable.notify_all()
