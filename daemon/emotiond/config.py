@@ -141,6 +141,8 @@ class HttpConfig(_Section):
     """Address and port; port 0 takes a free one."""
     token_file: Path | None = None
     """File whose first line is the token that every POST must bring. Without one, only this machine may POST."""
+    streams_file: Path | None = None
+    """File that keeps the streams added with POST /streams; without one there are none. Needs token_file."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -156,12 +158,6 @@ class ShardConfig(_Section):
     """Which of them this one is, from 0 on."""
     count: Annotated[int, Field(ge=1, le=4096)] = 1
     """How many there are. A stream's name says which one runs it."""
-
-    @model_validator(mode="after")
-    def _index_below_count(self) -> Self:
-        if self.index >= self.count:
-            raise ValueError(f"index {self.index} is none of {self.count} shards; they are numbered from 0")
-        return self
 
 
 class LogConfig(_Section):

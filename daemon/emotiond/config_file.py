@@ -47,19 +47,46 @@ class _Fault:
 
 
 def load_config(path: Path) -> Config:
-    """Reads, overrides from the environment and validates.
+    """Reads, overrides from the environment, validates, and adds the streams of `http.streams_file`.
 
     Raises:
         ConfigError: with one line for each fault, in the order of the file.
     """
+    config = _load(path, Config)
+    if config.http.streams_file is None:
+        return config
+    added = load_streams(config.http.streams_file)
+    if twice := sorted(added.keys() & config.streams.keys()):
+        raise ConfigError("\n".join(f"{path}: streams.{name}: is in {config.http.streams_file} too; remove one of them"
+                                    for name in twice))
+    return config.model_copy(update={"streams": {**config.streams, **added}})
+
+
+def load_streams(path: Path) -> dict[str, StreamConfig]:
+    """Reads the streams that were added over HTTP; a file that is not there yet has none.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    file = Path(os.path.expandvars(path))
+    if not file.exists():
+        return {}
+    config = _load(file, PlainConfig)
+    if others := config.model_fields_set - {"streams"}:
+        raise ConfigError(f"{file}: holds {', '.join(sorted(others))} beside streams, but http.streams_file is a file "
+                          "of the daemon's own; name another one")
+    return config.streams
+
+
+def _load(path: Path, kind: type[Config]) -> Config:
     root, content = _parse(path)
     faults = list(_check_keys(root, set())) if root else []
     try:
-        config = Config(**content) if not faults else None
+        config = kind(**content) if not faults else None
     except ValidationError as error:
         faults, config = _explain_all(error, root), None
     if config:
-        faults += [_place(loc, ".".join(loc), text, root) for loc, text in _check_files(config)]
+        faults += [_place(loc, ".".join(loc), text, root) for loc, text in _check_config(config)]
     if faults or config is None:
         raise ConfigError("\n".join(
             str(replace(fault, where=fault.where or str(path)))
@@ -75,7 +102,7 @@ def load_service_config(path: Path) -> Config:
     """
     config = load_config(path)
     faults: list[str] = []
-    if not config.streams:
+    if not config.streams and config.http.streams_file is None:
         faults.append("streams: there is none; add one like `lobby: {source: rtsp://camera/}`")
     if config.redis.url is None:
         faults.append("redis.url: is missing; name a server like redis://localhost:6379/0, "
@@ -264,8 +291,12 @@ def _check_keys(node: yaml.Node, seen: set[int], prefix: str = "") -> Iterator[_
         yield from _check_keys(value, seen, f"{full}.")
 
 
-def _check_files(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields the key and the fault of every secret that cannot be read."""
+def _check_config(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields the key and the fault of values that do not go together, and of every secret that cannot be read."""
+    if config.shard.index >= config.shard.count:
+        yield ("shard", "index"), f"is none of {config.shard.count} shards; they are numbered from 0"
+    if config.http.streams_file and not config.http.token_file:
+        yield ("http", "streams_file"), "needs http.token_file: who adds streams makes the daemon open them"
     secrets = {("redis", "password_file"): config.redis.password_file, ("http", "token_file"): config.http.token_file}
     secrets |= {("streams", name, "password_file"): s.password_file for name, s in config.streams.items()}
     for key, path in secrets.items():

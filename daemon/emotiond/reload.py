@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from pydantic import BaseModel
@@ -54,7 +55,7 @@ def compare(old: Config, new: Config) -> Changes:
     return Changes(
         [name for name in after if name not in before], [name for name in before if name not in after],
         [name for name, stream in after.items() if name in before and stream != before[name]],
-        [key for key, value in _without_streams(new).items() if value != plain[key]])
+        [key for key, value in _without_streams(new).items() if value != plain[key] and key != "http.streams_file"])
 
 
 def _without_streams(config: Config) -> dict[str, object]:
@@ -89,6 +90,11 @@ class Reloader:
         self._signalled = False  # a plain flag: a signal's handler must not touch a lock
         self._requests: deque[Future[Changes]] = deque()
         self._closed = False
+
+    @property
+    def streams_file(self) -> Path | None:
+        """`http.streams_file` of the configuration in use."""
+        return self._config.http.streams_file
 
     def ask(self) -> None:
         """Has the configuration read soon; callable from a signal's handler."""
@@ -167,6 +173,7 @@ class Reloader:
             elif stopping.through and not self._spool.waiting(name):
                 del self._stopping[name]
                 self._pipeline.remove_stream(name)
+                self._spool.remove_stream(name)
 
     def _apply(self, config: Config) -> Changes:
         streams = compare(self._config, config)

@@ -5,6 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from types import FrameType
 
 from emotiond import __version__
@@ -12,6 +13,7 @@ from emotiond.config import Config
 from emotiond.crew import Crew
 from emotiond.errors import UnavailableError
 from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
+from emotiond.fleet import Fleet
 from emotiond.frames import Drop, Frame
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
@@ -116,7 +118,7 @@ class Service:
             ConfigError: device or weights are not usable.
         """
         self.web = WebServer(self._config.http, self.pipeline.metrics.registry, self.not_ready, self._not_healthy,
-                             self._streams, self._reload)
+                             self._streams, self._reload, Fleet(self._streams_file, self._reload))
         self._crew.start("http", self.web.run)
         try:
             self.pipeline.start()
@@ -253,6 +255,10 @@ class Service:
         if not self._reloader:
             raise UnavailableError("there is no file to read")
         return self._reloader.request(RELOAD_SECONDS)
+
+    def _streams_file(self) -> Path | None:
+        """Where streams added over HTTP are kept; nowhere if the daemon was started without a token."""
+        return self._reloader.streams_file if self._reloader and self._config.http.token_file else None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self._reloader:

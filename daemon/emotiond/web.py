@@ -1,4 +1,4 @@
-"""The daemon's HTTP pages: metrics, health, readiness, the state of every stream; and how it is told to reload."""
+"""The daemon's HTTP pages: metrics, health, readiness, the state of every stream; and how it is told to change them."""
 
 import contextlib
 import hmac
@@ -7,12 +7,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from emotiond import __version__
 from emotiond.config import HttpConfig, read_secret
 from emotiond.errors import ConfigError, UnavailableError
+from emotiond.fleet import Fleet, NotThereError
 
 LAST_ANSWER_SECONDS = 1.0
 _MOST_BODY = 65536
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 Page = tuple[int, str, bytes]
 """Status, content type and body of an answer."""
 
+ReadBody = Callable[[], bytes]
+"""Returns the body of a request."""
+
 
 class WebServer:
     """Serves until `close`; `run` is a thread's whole life."""
@@ -40,6 +45,7 @@ class WebServer:
     def __init__(
         self, config: HttpConfig, registry: CollectorRegistry, ready: Callable[[], str | None],
         healthy: Callable[[], str | None], streams: Callable[[], object], reload: Callable[[], object],
+        fleet: Fleet,
     ) -> None:
         """Binds the port.
 
@@ -50,6 +56,7 @@ class WebServer:
             healthy: why it is not healthy, None when it is.
             streams: what /streams shows.
             reload: what POST /-/reload does; returns what it answers, raises ConfigError or UnavailableError.
+            fleet: what POST /streams and DELETE /streams/NAME do.
 
         Raises:
             UnavailableError: the port cannot be had.
@@ -60,10 +67,16 @@ class WebServer:
             "/readyz": lambda _: _verdict(ready()),
             "/streams": lambda _: _json(streams()),
         }
-        post = {"/-/reload": lambda: _done(reload)}
+        post: dict[str, Callable[[ReadBody], Page]] = {
+            "/-/reload": lambda _: _done(reload),
+            "/streams": lambda read: _done(lambda: fleet.add(read())),
+        }
 
         class Handler(_Handler):
             pages, actions, token_file = get, post, config.token_file
+
+            def remove(self, name: str) -> Page:
+                return _done(lambda: fleet.remove(name))
 
         address = config.address
 
@@ -95,6 +108,10 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
 
 
+class _BodyError(Exception):
+    """A body is too large, or does not say how large it is."""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True    # a client that never ends its request must not keep the daemon
     block_on_close = False
@@ -123,35 +140,67 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = 5  # seconds an idle client may hold a thread
     pages: Mapping[str, Callable[[BaseHTTPRequestHandler], Page]] = MappingProxyType({})
-    actions: Mapping[str, Callable[[], Page]] = MappingProxyType({})
+    actions: Mapping[str, Callable[[ReadBody], Page]] = MappingProxyType({})
     token_file: Path | None = None
 
     def do_GET(self) -> None:
         page = self.pages.get(self._path())
-        self._answer(page(self) if page else self._no_page("POST", self.actions))
+        self._answer(page(self) if page else self._no_page())
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        action = self.actions.get(self._path())
+        self._act(self.actions.get(self._path()))
+
+    def remove(self, name: str) -> Page:
+        """Ends the stream of this name."""
+        raise NotImplementedError
+
+    def do_DELETE(self) -> None:
+        name = self._stream()
+        self._act((lambda _: self.remove(name)) if name else None)
+
+    def _act(self, action: Callable[[ReadBody], Page] | None) -> None:
+        self._unread = self.headers.get("Content-Length", "0") != "0"
         if action is None:
-            self._answer(self._no_page("GET", self.pages))
+            page = self._no_page()
         else:
-            page = self._refusal() or action()
-            log.info("POST", extra={"path": self._path(), "from": self.client_address[0], "status": page[0]})
-            self._answer(page)
-        if self.headers.get("Content-Length", "0") != "0":  # means nothing, but unread it could cut the answer off
+            try:
+                page = self._refusal() or action(self._read_body)
+            except _BodyError:
+                page = _text(413, f"send a body of at most {_MOST_BODY} bytes with its Content-Length")
+            log.info(self.command, extra={"path": self._path(), "from": self.client_address[0], "status": page[0]})
+        self._answer(page)
+        if self._unread:  # it could cut the answer off
             self.connection.settimeout(LAST_ANSWER_SECONDS)
             with contextlib.suppress(OSError):
                 self.rfile.read1(_MOST_BODY)
 
+    def _read_body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > _MOST_BODY:
+            raise _BodyError
+        self._unread = False
+        return self.rfile.read(int(length))
+
     def _path(self) -> str:
         return self.path.partition("?")[0]
 
-    def _no_page(self, method: str, others: Container[str]) -> Page:
-        if self._path() in others:
-            return _text(405, f"{self._path()} wants {method}")
-        return _text(404, f"no such page; there are {' '.join(self.pages)} and POST {' '.join(self.actions)}")
+    def _stream(self) -> str:
+        """Returns NAME of the path /streams/NAME, "" of another one."""
+        folder, _, name = self._path().rpartition("/")
+        return unquote(name) if folder == "/streams" else ""
+
+    def _allowed(self) -> list[str]:
+        path = self._path()
+        return [*(["GET", "HEAD"] if path in self.pages else []), *(["POST"] if path in self.actions else []),
+                *(["DELETE"] if self._stream() else [])]
+
+    def _no_page(self) -> Page:
+        if allowed := self._allowed():
+            return _text(405, f"{self._path()} wants {' or '.join(method for method in allowed if method != 'HEAD')}")
+        return _text(404, f"no such page; there are {' '.join(self.pages)}, POST {' '.join(self.actions)} and DELETE "
+                          "/streams/NAME")
 
     def _refusal(self) -> Page | None:
         """Who knows the token may POST; without one this machine's programs may, no browser, no proxy that says so."""
@@ -180,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         if code == 401:
             self.send_header("WWW-Authenticate", "Bearer")
         if code == 405:
-            self.send_header("Allow", "POST" if self._path() in self.actions else "GET, HEAD")
+            self.send_header("Allow", ", ".join(self._allowed()))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -217,6 +266,8 @@ def _done(action: Callable[[], object]) -> Page:
         return _json(action())
     except ConfigError as error:
         return _text(422, str(error))
+    except NotThereError as error:
+        return _text(404, str(error))
     except UnavailableError as error:
         return _text(503, str(error))
 

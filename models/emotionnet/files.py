@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def write_whole(
-    files: Mapping[Path, bytes], mend: str = "make room or choose another folder, and run the same again"
+    files: Mapping[Path, bytes], mend: str = "make room or choose another folder, and run the same again",
+    mode: int = 0o666,
 ) -> None:
     """Writes files, and makes the folders on the way.
 
@@ -19,6 +20,7 @@ def write_whole(
     Args:
         files: path -> content.
         mend: what to do where a file cannot be written, for the message.
+        mode: who may read and write them, less what the umask takes away.
 
     Raises:
         OSError: one cannot be written; the message names it.
@@ -28,7 +30,7 @@ def write_whole(
     try:
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partials[path].open("wb") as file:
+            with open(partials[path], "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

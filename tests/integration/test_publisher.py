@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry
 from emotiond import publisher
 from emotiond.config import HttpConfig, RedisConfig
 from emotiond.events import UP_TYPE, StatusEvent
+from emotiond.fleet import Fleet
 from emotiond.frames import FrameLedger
 from emotiond.metrics import Metrics
 from emotiond.publisher import Publisher
+from emotiond.reload import Changes
 from emotiond.spool import Spool
 from emotiond.store import Store, connect
 from emotiond.subscribe import read_entries
@@ -287,7 +289,7 @@ def test_another_instance_name_makes_no_stranger_of_what_was_sent(
     send_without_noting(make_line, tmp_path, 20)
 
     second = make_line("before.db")
-    second.publisher._instance = "renamed"
+    second.publisher._status._instance = "renamed"
     second.thread.start()
     wait_until_sent(second)
 
@@ -413,7 +415,8 @@ def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
 
 
 def test_http_listens_on_ipv6_too() -> None:
-    server = WebServer(HttpConfig(listen="[::1]:0"), CollectorRegistry(), lambda: None, lambda: None, dict, dict)
+    server = WebServer(HttpConfig(listen="[::1]:0"), CollectorRegistry(), lambda: None, lambda: None, dict, dict,
+                       Fleet(lambda: None, lambda: Changes([], [], [], [])))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,6 +1,5 @@
 """A new configuration while the daemon runs: by signal and over HTTP, and who may ask for it."""
 
-import http.client
 import json
 import signal
 from collections.abc import Callable, Generator
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from emotiond.web import _is_loopback
-from tests.support.daemon import Answer, Daemon, endless
+from tests.support.daemon import Answer, Daemon, endless, send
 from tests.support.events import Entry, assert_whole, read_entries, read_status
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
@@ -51,14 +50,7 @@ def tracks(entries: list[Entry]) -> list[int]:
 
 
 def post(port: int, path: str = "/-/reload", **headers: str) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("POST", path, headers={
-            name.replace("_", "-"): value.encode() for name, value in headers.items()})
-        reply = connection.getresponse()
-        return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
-    finally:
-        connection.close()
+    return send(port, "POST", path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 OpenScene = Callable[..., AbstractContextManager[Scene]]

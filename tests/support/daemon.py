@@ -1,5 +1,6 @@
 """`emotiond run` as a child process, and what it says of itself over HTTP and in its log."""
 
+import http.client
 import json
 import os
 import signal
@@ -181,6 +182,17 @@ def get_page(port: int, path: str, accept: str = "*/*") -> Answer:
     except HTTPError as error:
         with error:
             return Answer(error.code, error.headers["Content-Type"], error.read().decode())
+
+
+def send(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    """Returns what 127.0.0.1 answers to a request, whatever its status."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body, {name: value.encode() for name, value in headers.items()})
+        reply = connection.getresponse()
+        return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
+    finally:
+        connection.close()
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:

@@ -303,5 +303,17 @@ def test_the_pages_examples_are_right(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_shards_index_is_below_their_count(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="shard: index 3 is none of 3 shards; they are numbered from 0"):
+    with pytest.raises(ConfigError, match="shard.index: is none of 3 shards; they are numbered from 0"):
         load(tmp_path, "shard: {index: 3, count: 3}")
+
+
+def test_streams_over_http_need_a_token(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="http.streams_file: needs http.token_file"):
+        load(tmp_path, "http: {streams_file: streams.json}")
+
+
+def test_a_streams_file_holds_streams_alone(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("token")
+    (tmp_path / "streams.json").write_text('{"streams": {}, "redis": {}}')
+    with pytest.raises(ConfigError, match=r"streams\.json: holds redis beside streams"):
+        load(tmp_path, f"http: {{token_file: {tmp_path}/token, streams_file: {tmp_path}/streams.json}}")

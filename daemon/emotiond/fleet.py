@@ -1,0 +1,118 @@
+"""Streams that come and go over HTTP, for fleets that another system manages; a file of the daemon's own keeps them."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from emotiond.config_file import load_streams, make_config
+from emotiond.errors import ConfigError, UnavailableError
+from emotiond.redact import protect_url
+from emotiond.reload import Changes
+from emotionnet.files import write_whole
+
+_MODE = 0o600   # sources may hold passwords
+
+
+class NotThereError(Exception):
+    """There is no such stream, or nowhere to keep one; the message is one sentence."""
+
+
+class Fleet:
+    """Adds and removes streams: first in the file, then in the running daemon; what it refuses is not kept."""
+
+    def __init__(self, file: Callable[[], Path | None], reload: Callable[[], Changes]) -> None:
+        """Changes nothing yet.
+
+        Args:
+            file: returns `http.streams_file`.
+            reload: has the configuration read, as `Reloader.request`.
+        """
+        self._file, self._reload = file, reload
+        self._one_at_a_time = threading.Lock()
+
+    def add(self, body: bytes) -> Changes:
+        """Adds streams, or changes those of the same names that were added before.
+
+        Args:
+            body: JSON as the configuration's section `streams`: name -> {"source": ..., ...}.
+
+        Raises:
+            NotThereError: there is no file to keep them in.
+            ConfigError: they are wrong, or the configuration has some of the same names.
+            UnavailableError: the file cannot be written, or the daemon is stopping.
+        """
+        try:
+            streams: object = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            streams = None
+        if not isinstance(streams, dict) or not streams:
+            raise ConfigError('the body is no JSON object of streams; send one like {"lobby": {"source": "rtsp://camera/"}}')
+        _protect(cast(object, streams))
+        make_config({"streams": streams})
+        return self._change(lambda kept: kept | cast(dict[str, object], streams))
+
+    def remove(self, name: str) -> Changes:
+        """Removes a stream that was added.
+
+        Raises:
+            NotThereError: none of that name was.
+            ConfigError: the configuration is wrong by now.
+            UnavailableError: as in `add`.
+        """
+        def without(kept: dict[str, object]) -> dict[str, object]:
+            if name not in kept:
+                raise NotThereError("no stream of that name was added with POST /streams; remove those of the "
+                                    "configuration there")
+            return {other: stream for other, stream in kept.items() if other != name}
+
+        return self._change(without)
+
+    def _change(self, change: Callable[[dict[str, object]], dict[str, object]]) -> Changes:
+        with self._one_at_a_time:
+            named = self._file()
+            if named is None:
+                raise NotThereError("http.streams_file names no file to keep streams in")
+            file = Path(os.path.expandvars(named))
+            load_streams(file)
+            before = file.read_bytes() if file.exists() else _encode({})
+            _write(file, _encode(change(_decode(before, file))))
+            try:
+                return self._reload()
+            except (ConfigError, UnavailableError):
+                _write(file, before)
+                raise
+
+
+def _decode(content: bytes, file: Path) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(content, type=dict[str, dict[str, object]])["streams"]
+    except (msgspec.DecodeError, KeyError):
+        raise ConfigError(f"{file}: is not as the daemon writes it; make it JSON with the key streams") from None
+
+
+def _encode(streams: dict[str, object]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode({"streams": streams})) + b"\n"
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        write_whole({file: content}, "make room, or name another file in http.streams_file", _MODE)
+    except OSError as error:
+        raise UnavailableError(str(error)) from None
+
+
+def _protect(value: object) -> None:
+    """Keeps the passwords in a body's URLs out of every output, also where they stand at a wrong key."""
+    if isinstance(value, str):
+        protect_url(value)
+    elif isinstance(value, dict):
+        for key, inner in cast(dict[object, object], value).items():
+            _protect(key)
+            _protect(inner)
+    elif isinstance(value, list):
+        for inner in cast(list[object], value):
+            _protect(inner)
