@@ -5,13 +5,13 @@ import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from emotionnet.classifier import load_classifier
-from emotionnet.weights import Calibration, WeightsError, load_info
+from emotionnet.weights import Calibration, WeightsError, WeightsInfo, load_info
 from emotiontrain import cli
 from emotiontrain.data import Dataset, Split, load_data
 from emotiontrain.recipe import PRESETS, Recipe
@@ -178,7 +178,7 @@ def test_an_average_is_written_calibrated_and_told(
                      "--votes", str(votes), "--average", str(run), "--share", "0.25"]) == 0
 
     info = load_info(tmp_path / "out")
-    mean = average(one, other, 0.25)
+    mean = average(one, [(other, 0.25)])
     expected = round_kernels(mean.network).state_dict()
     written = load_network(info).state_dict()
     assert all(torch.allclose(tensor, expected[name], atol=1e-6) for name, tensor in written.items())
@@ -186,9 +186,29 @@ def test_an_average_is_written_calibrated_and_told(
     assert info.calibration != calibrate_trained(one, data, "votes")
     assert info.provenance["run"] == one.name
     assert info.provenance["start"] == other.name
-    assert info.provenance["averaged"] == {"with": other.name, "share": 0.25}
+    assert info.provenance["averaged"] == [{"with": other.name, "share": 0.25}]
     arguments = cli.build_parser().parse_args(info.provenance["commands"][1].split()[1:])
-    assert (arguments.average, arguments.share) == (Path("OTHER"), 0.25)
+    assert (arguments.average, arguments.share) == ([Path("OTHER")], [0.25])
+
+
+def test_a_mean_of_three_has_each_by_its_share(run: Path, data: Dataset, tmp_path: Path) -> None:
+    for name in ("second", "third"):
+        module.train(data, tmp_path / name, replace(RECIPE, seed=len(name)), module.Machine(threads=1), start=run)
+    folders = (run, tmp_path / "second", tmp_path / "third")
+
+    def export(*options: str) -> WeightsInfo:
+        assert cli.main(["export", str(run), str(tmp_path / "out"), "--version", "1", "--average", str(folders[1]),
+                         "--average", str(folders[2]), *options]) == 0
+        return load_info(tmp_path / "out")
+
+    for options, shares in ((("--share", ".2", "--share", ".3"), (.5, .2, .3)), ((), (1 / 3, 1 / 3, 1 / 3))):
+        info = export(*options)
+        tensors = [load_trained(folder).network.state_dict()["classify.linear.weight"] for folder in folders]
+        expected = sum(share * tensor for share, tensor in zip(shares, tensors, strict=True))
+        written = load_network(info).state_dict()["classify.linear.weight"]
+        assert torch.allclose(written, cast(torch.Tensor, expected), atol=1e-3)
+        assert [part["with"] for part in info.provenance["averaged"]] == [load_trained(f).name for f in folders[1:]]
+        assert [part["share"] for part in info.provenance["averaged"]] == pytest.approx(shares[1:])
 
 
 def test_the_command_that_training_names_next_is_taken(
@@ -218,7 +238,9 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence_and_nothing_is_writt
         ([str(run), "--data", str(tmp_path / "nowhere")], 66, "no such folder or file"),
         ([str(run), "--data", str(pictures), "--calibrate-on", "votes"], 1, "give their CSV with --votes"),
         ([str(run), "--calibrate-on", "votes"], 2, "give them with --data"),
-        ([str(run), "--share", "0.3"], 2, "--share is that of --average; give the weights with it"),
+        ([str(run), "--share", "0.3"], 2, "--share is that of an --average; 0 and 1 are given"),
+        ([str(run), "--average", str(run), "--average", str(run), "--share", "0.3"], 2, "2 and 1 are given"),
+        ([str(run), *["--average", str(run), "--share", "0.5"] * 2], 1, "shares that sum to 1.00 leave nothing for"),
         ([str(run), "--average", str(tmp_path / "nowhere")], 1, "nowhere"),
         ([str(run), "--average", "builtin"], 1, "has other labels than first@"),
     ):

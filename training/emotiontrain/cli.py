@@ -95,8 +95,9 @@ def _export(arguments: argparse.Namespace) -> None:
     module = _import_torch_part("emotiontrain.export")
     if (arguments.votes or arguments.calibrate_on) and not arguments.data:
         raise RecipeError("--votes and --calibrate-on calibrate on validation pictures; give them with --data")
-    if arguments.share is not None and arguments.average is None:
-        raise RecipeError("--share is that of --average; give the weights with it")
+    others, shares = arguments.average, arguments.share or [1 / (len(arguments.average) + 1)] * len(arguments.average)
+    if len(shares) != len(others):
+        raise RecipeError(f"--share is that of an --average; {len(others)} and {len(shares)} are given")
     name = arguments.name or arguments.run_folder.resolve().name
     if not is_word(name) or (not arguments.name and name == load_info().name):
         raise RecipeError(f"the run's folder is called {name!r}, which is no name for a set of one's own; give --name")
@@ -105,7 +106,7 @@ def _export(arguments: argparse.Namespace) -> None:
         arguments.run_folder, arguments.folder, name=name, version=arguments.version,
         margin=arguments.margin, shift_y=arguments.shift_y, data=data,
         on=arguments.calibrate_on or ("votes" if arguments.votes else "labels"),
-        other=arguments.average, share=0.5 if arguments.share is None else arguments.share)
+        others=list(zip(others, shares, strict=True)))
     if notice := module.notice(info):
         print(f"emotiontrain: {notice}", file=sys.stderr)
     sizes = ", ".join(f"{name} {(info.folder / name).stat().st_size / 1e6:.2f} MB" for name in info.sha256)
@@ -203,10 +204,12 @@ def build_parser() -> argparse.ArgumentParser:
                          help="a crop's side over its box's (%(default)s)")
     command.add_argument("--shift-y", type=_within(*SHIFTS), default=FACE_SHIFT_Y,
                          help="of a crop, in its sides (%(default)s)")
-    command.add_argument("--average", type=Path, metavar="OTHER", help="write the mean of the run's weights and "
-                         "those of another run or set; one of the two should have begun with the other")
-    command.add_argument("--share", type=_within(0.01, 0.99),
-                         help="OTHER's part of that mean (0.5): 0.25 keeps three quarters of the run")
+    command.add_argument("--average", type=Path, action="append", default=[], metavar="OTHER",
+                         help="write the mean of the run's weights and those of another run or set, which should have "
+                              "begun with the same weights; may be given several times")
+    command.add_argument("--share", type=_within(0.01, 0.99), action="append",
+                         help="that OTHER's part of the mean, which is theirs in equal parts by default: with 0.25 for "
+                              "the only one, three quarters are the run's")
     command.add_argument("--data", help="calibrate on the validation split of this: " + _DATA_HELP)
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),

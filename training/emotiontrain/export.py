@@ -1,6 +1,7 @@
 """From a run's folder to a set of weights that the daemon loads: calibrated, with where it came from in its JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ FER2013_TEST = 3589
 
 def export(
     run: Path, folder: Path, *, name: str, version: str, margin: float, shift_y: float, data: Dataset | None = None,
-    on: Truth = "labels", other: Path | None = None, share: float = 0.5,
+    on: Truth = "labels", others: Sequence[tuple[Path, float]] = (),
 ) -> WeightsInfo:
     """Writes the best weights of a run as a set of weights.
 
@@ -37,12 +38,11 @@ def export(
         shift_y: of the daemon's crops, as in `InputSpec`.
         data: what the run was trained on; its validation split calibrates. Without it nothing is calibrated.
         on: what the calibration counts as true.
-        other: a run or set of weights whose weights are averaged with the run's.
-        share: what `other` makes of that mean, between 0 and 1.
+        others: runs and sets of weights whose weights are averaged with the run's, each with its share of that mean.
 
     Raises:
         RunError: `run` holds no run, or `data` is not what it was trained on.
-        StartError: a file of the run cannot be read, or `other` is not like it.
+        StartError: a file of the run cannot be read, or one of `others` is not like it.
         CalibrationError: votes are asked for and `data` has none.
         WeightsError: the run diverged, its network is wider than what is exported, or no set may have that name or
             version.
@@ -55,11 +55,12 @@ def export(
         if on == "votes" and data.validation.votes is None:
             raise CalibrationError("--calibrate-on votes needs the votes; give their CSV with --votes")
         _check_data(run, trained, data, log.get("data", {}))
-    of_run, averaged = trained.name, None
-    if other is not None:
-        with_other = load_trained(other)
-        trained, averaged = average(trained, with_other, share), {"with": with_other.name, "share": share}
-    averaging = f" --average OTHER --share {share}" if averaged else ""
+    of_run = trained.name
+    loaded = [(load_trained(other), share) for other, share in others]
+    averaged = [{"with": other.name, "share": share} for other, share in loaded]
+    if loaded:
+        trained = average(trained, loaded)
+    averaging = "".join(f" --average OTHER --share {share}" for _, share in loaded)
     calibration = Calibration() if data is None else calibrate_trained(trained, data, on)
     voted = data is not None and data.validation.votes is not None
     calibrating = "" if data is None else f" --data DATA{' --votes VOTES' if voted else ''} --calibrate-on {on}"

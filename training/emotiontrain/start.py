@@ -19,6 +19,9 @@ from emotiontrain.checkpoint import BEST, TENSORS, read_state
 from emotiontrain.provenance import digest_tensors
 from emotiontrain.recipe import Recipe, RecipeError
 
+SMALLEST_SHARE = 0.01
+"""What each of several networks has of their mean at least."""
+
 
 class StartError(RuntimeError):
     """What a run shall build on cannot be used; the message names it and the mend."""
@@ -68,27 +71,33 @@ def load_trained(path: Path) -> Trained:
     return Trained(name, network.eval(), labels, recipe.input)
 
 
-def average(trained: Trained, other: Trained, share: float) -> Trained:
-    """Returns the mean of two networks' tensors (arXiv:2203.05482), which works where one began with the other.
+def average(trained: Trained, others: Sequence[tuple[Trained, float]]) -> Trained:
+    """Returns the mean of networks' tensors (arXiv:2203.05482), which works where they began with the same weights.
 
     Args:
-        trained: one of them.
-        other: the other one, of the same labels, input and width.
-        share: what `other` makes of the mean, between 0 and 1.
+        trained: one of them, which has what the others leave of 1.
+        others: the others, of the same labels, input and width, each with its share of the mean.
 
     Raises:
-        StartError: the two are not alike.
+        StartError: they are not alike, or leave nothing for `trained`.
     """
-    other_spec = replace(other.spec, margin=trained.spec.margin, shift_y=trained.spec.shift_y)  # the daemon's alone
-    for what, own, others in (("labels", trained.labels, other.labels), ("input sizes", trained.spec, other_spec),
-                              ("widths", trained.network.width, other.network.width)):
-        if own != others:
-            raise StartError(f"--average: {other.name} has other {what} than {trained.name} ({others} and {own}); "
-                             "average networks that are alike")
-    tensors, second = trained.network.state_dict(), other.network.state_dict()
+    own = 1 - sum(share for _, share in others)
+    if own < SMALLEST_SHARE:
+        raise StartError(f"--average: shares that sum to {1 - own:.2f} leave nothing for {trained.name}; "
+                         "give smaller ones")
+    for other, _ in others:
+        spec = replace(other.spec, margin=trained.spec.margin, shift_y=trained.spec.shift_y)  # the daemon's alone
+        for what, ours, theirs in (("labels", trained.labels, other.labels), ("input sizes", trained.spec, spec),
+                                   ("widths", trained.network.width, other.network.width)):
+            if ours != theirs:
+                raise StartError(f"--average: {other.name} has other {what} than {trained.name} ({theirs} and {ours}); "
+                                 "average networks that are alike")
+    tensors = trained.network.state_dict()
+    parts = [(tensors, own), *((other.network.state_dict(), share) for other, share in others)]
     mean = copy.deepcopy(trained.network)
-    mean.load_state_dict({name: tensor.lerp(second[name], share) if tensor.is_floating_point() else tensor
-                          for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():  # mean's own tensors; what counts batches stays as it is
+        if tensor.is_floating_point():
+            mean.state_dict()[name].copy_(torch.stack([part[name] * share for part, share in parts]).sum(0))
     return replace(trained, network=mean, name=f"mean@{digest_tensors(mean.state_dict())}")
 
 
