@@ -4,65 +4,37 @@ A batch is appended by one script that first compares the key's last id with the
 restart, another writer or a failover is noticed: what is there already is acknowledged, what Redis lost is sent again.
 """
 
-import contextlib
 import logging
 import math
 import threading
 import time
-from collections import deque
-from importlib.resources import files
+from collections.abc import Collection
 from itertools import chain, takewhile
 from typing import Any
 
 import redis.exceptions as errors
 
+from emotiond.append import ASK_ONLY, SCRIPT, UnusableKeyError, parse_reply, script_arguments
 from emotiond.config import RedisConfig
-from emotiond.events import EntryId, StatusEvent, format_id, parse_id, status_fields
+from emotiond.events import EntryId, StatusEvent, format_id, parse_id
 from emotiond.metrics import Metrics
 from emotiond.redact import redact
 from emotiond.spool import Entry, Spool
+from emotiond.status import StatusQueue
 from emotiond.store import Store, describe, error_kind
 
 BATCH = 100
 STATUS_KEPT = 10_000      # entries of the status key, about
-STATUS_WAITING = 1_000    # status events held while Redis is away; the oldest go first
 TRIM_SECONDS = 30.0
 LOOK_SECONDS = 1.0       # how often Sentinel is asked for the primary
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 HOLD_SECONDS = 5.0       # between tries of a key that alone refuses writing
 HELD_TICK = 0.05         # how often others are looked at meanwhile
 STATUS = "status"
-SCRIPT = files("emotiond").joinpath("append.lua").read_text(encoding="utf-8")
 MOST_ID = 2**62           # of either part of an entry id: beyond, there is no room to rise
 SAID_SECONDS = 60.0      # how often it is said of a key that another writer is there
-_ASK_ONLY = ""
 
 log = logging.getLogger(__name__)
-
-
-class UnusableKeyError(Exception):
-    """A key to which nothing can be appended; the message names the mend."""
-
-
-def parse_reply(reply: object, sent: EntryId | None) -> tuple[int, EntryId]:
-    """Returns the outcome and the key's last id as the append script replies them.
-
-    Args:
-        reply: what came.
-        sent: id of the last entry that was to be appended; None where the script was only asked.
-
-    Raises:
-        UnusableKeyError: no such script replies this, so nobody knows what became of the entries.
-    """
-    match reply:
-        case [int(outcome), bytes(last)] if outcome in (0, 1, 2):
-            with contextlib.suppress(ValueError):
-                last_id = parse_id(last)
-                if not outcome or last_id == sent:
-                    return outcome, last_id
-        case _:
-            pass
-    raise UnusableKeyError("the reply to an append is not the script's")
 
 
 class Publisher:
@@ -80,13 +52,11 @@ class Publisher:
         self.connected, self.error, self._error_kind = False, None, ""
         self.rounds = 0
         self._store, self._url, self._config = store, url, config
-        self._spool, self._metrics, self._instance = spool, metrics, instance
+        self._spool, self._metrics = spool, metrics
         self._sha: str | None = None
         self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
         self._held: dict[str, float] = {}                      # stream whose key refuses writing -> next try
-        self._status: deque[tuple[int, dict[str, bytes]]] = deque(maxlen=STATUS_WAITING)
-        self._status_count = 0
-        self._status_lock = threading.Lock()
+        self._status = StatusQueue(instance)
         self._stop = threading.Event()
         self._connections = 0                                  # those that were opened when the keys were asked
         self._sent: dict[str, int] = {}                        # stream -> seq of the last event sent, answered or not
@@ -95,10 +65,7 @@ class Publisher:
 
     def publish_status(self, kind: str, event: StatusEvent) -> None:
         """Hands over an event for the status key; never waits."""
-        with self._status_lock:
-            self._status_count += 1
-            fields = status_fields(kind, event, self._status_count, time.time_ns() // 1000, self._instance)
-            self._status.append((self._status_count, fields))
+        self._status.put(kind, event)
         self._spool.wake()
 
     def run(self) -> None:
@@ -135,7 +102,7 @@ class Publisher:
             return self._spool.all_stored() and not self.connected
 
         left = self._spool.drain(deadline, hopeless)
-        while self._status and STATUS not in self._held and time.monotonic() < deadline and not hopeless():
+        while self._status.waiting() and STATUS not in self._held and time.monotonic() < deadline and not hopeless():
             time.sleep(0.01)
         return left
 
@@ -159,10 +126,9 @@ class Publisher:
         unsure = [stream for stream in self._spool.acknowledged() if stream not in self._known]
         self._spool.expires = all(stream in self._held for stream in unsure)  # what Redis may have lost is needed yet
         pending |= {stream: [] for stream in unsure if stream not in pending and self._held.get(stream, now) <= now}
-        with self._status_lock:
-            status = list(self._status) if self._held.get(STATUS, now) <= now else []
+        status = self._status.waiting() if self._held.get(STATUS, now) <= now else []
         if not pending and not status:
-            self._trim_by_age()
+            self._tend()
             return False
         begin = time.monotonic()
         if pending and self._sha is None:
@@ -190,11 +156,9 @@ class Publisher:
                 failure = self._hold(STATUS, reply) or failure
                 break
             self._held.pop(STATUS, None)
-            with self._status_lock:
-                while self._status and self._status[0][0] <= number:
-                    self._status.popleft()
+            self._status.remove_through(number)
         self._metrics.stage["publish"].observe(time.monotonic() - begin)
-        self._trim_by_age()
+        self._tend()
         if failure:
             raise failure
         return True
@@ -211,18 +175,11 @@ class Publisher:
         return None
 
     def _arguments(self, stream: str, entries: list[Entry]) -> list[Any]:
-        known = self._known.get(stream, _ASK_ONLY)
-        if known == _ASK_ONLY:
-            return [known, 0, 0]
-        self._spool.raise_ids(stream, entries, parse_id(known))
-        self._sent[stream] = max(entries[-1].seq, self._sent.get(stream, 0))
-        width = 2 * len(entries[0].fields)
-        arguments: list[Any] = [known, self._config.maxlen or 0, width]
-        for entry in entries:
-            arguments.append(format_id(entry.id))
-            for name, value in entry.fields.items():
-                arguments += (name, value)
-        return arguments
+        known = self._known.get(stream, ASK_ONLY)
+        if known != ASK_ONLY:
+            self._spool.raise_ids(stream, entries, parse_id(known))
+            self._sent[stream] = max(entries[-1].seq, self._sent.get(stream, 0))
+        return script_arguments(known, entries, self._config.maxlen or 0)
 
     def _take_reply(self, stream: str, entries: list[Entry], reply: object) -> None:
         known = self._known.pop(stream, None)
@@ -313,16 +270,32 @@ class Publisher:
                     latency.observe(now - entry.arrived)
         self._spool.acknowledge(stream, entries)  # last: a removed stream's series go once nothing of it waits
 
-    def _trim_by_age(self) -> None:
-        if self._config.max_age is None or time.monotonic() < self._next_trim:
+    def _tend(self) -> None:
+        """Trims the keys by age, and has streams forgotten that are gone, once nothing is left to be trimmed."""
+        if time.monotonic() < self._next_trim:
             return
         self._next_trim = time.monotonic() + TRIM_SECONDS
-        oldest = int((time.time() - self._config.max_age) * 1000)
-        replies = self._store.execute([["XTRIM", self._key(stream), "MINID", "~", oldest] for stream in self._known])
+        gone = self._spool.gone()
+        if self._config.max_age is not None:
+            oldest = int((time.time() - self._config.max_age) * 1000)
+            trimmed = self._trim(oldest, gone)
+            gone = {stream: last for stream, last in gone.items()
+                    if last == (0, 0) or (last[0] < oldest and stream in trimmed)}
+        for stream in gone:
+            self._spool.forget(stream)
+            for of in (self._known, self._held, self._sent, self._said):
+                of.pop(stream, None)
+
+    def _trim(self, oldest: int, exactly: Collection[str]) -> set[str]:
+        """Removes entries with ids below a time in ms, of some streams to the last one; returns streams of which."""
+        streams = list(self._known)
+        replies = self._store.execute([
+            ["XTRIM", self._key(stream), "MINID", "=" if stream in exactly else "~", oldest] for stream in streams])
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if failed:
             self._metrics.redis_errors.labels(error_kind(failed[0])).inc(len(failed))
             log.warning("entries older than redis.max_age stay: %s", describe(failed[0], self._url))
+        return {stream for stream, reply in zip(streams, replies, strict=True) if not isinstance(reply, Exception)}
 
     def _note_failure(self, error: Exception) -> None:
         self._spool.expires = False  # another server may answer next, and lack what this one had
@@ -332,7 +305,7 @@ class Publisher:
         if self.error is None or kind != self._error_kind:
             log.warning("%s", text)
         self.connected, self.error, self._error_kind = False, text, kind
-        if kind in ("readonly", "moved"):
+        if kind == "readonly":
             self._store.disconnect()  # the server is a replica now
 
     def _note_success(self) -> None:

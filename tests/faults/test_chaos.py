@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.__main__ import KINDS, judge, read_produced, run
+from tests.chaos.__main__ import judge, read_produced, run
 from tests.chaos.feeder import Body
+from tests.chaos.servers import KINDS
 
 PRODUCED = {(1, "a"): 3, (2, "a"): 2}
 

@@ -1,18 +1,16 @@
 """Several daemons share the streams of one file and a Redis Cluster."""
 
 import contextlib
-import shutil
-import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from emotiond.events import EntryId
 from emotiond.shard import shard_of
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, read_entries
 from tests.support.redis_groups import Cluster
+from tests.support.spool_file import read_spool
 from tests.support.waiting import poll
 
 STREAMS = [f"camera-{number}" for number in range(12)]
@@ -75,11 +73,11 @@ def test_each_stream_runs_on_one_shard_and_what_was_spooled_comes(
         victim = daemons[1]
         victim.wait_for(lambda scrape: scrape("spool_events") >= 20, "events in the spool")
         victim.kill()
-        spooled = read_spool(tmp_path / "shard-1")
+        spooled = [event for event in read_spool(tmp_path / "shard-1/spool.db") if event.waits]
         for server in cluster.servers:
             server.thaw()
         assert len(spooled) >= 20
-        assert {stream for stream, _ in spooled} == {s for s in STREAMS if shard_of(s, 2) == 1}
+        assert {event.stream for event in spooled} == {s for s in STREAMS if shard_of(s, 2) == 1}
 
         with fleet.daemon(1, 2) as again:
             again.wait_until_ready()
@@ -97,7 +95,8 @@ def test_each_stream_runs_on_one_shard_and_what_was_spooled_comes(
         ids = [entry.id for entry in entries]
         assert ids == sorted(set(ids))
         assert len({entry.fields["id"] for entry in entries}) == len(entries)
-        assert {entry_id for name, entry_id in spooled if name == stream} <= set(ids), stream
+        there = {entry.fields["id"] for entry in entries}
+        assert {event.fields["id"] for event in spooled if event.stream == stream} <= there
 
 
 def assert_each_on_one(daemons: list[Daemon]) -> None:
@@ -110,15 +109,3 @@ def assert_each_on_one(daemons: list[Daemon]) -> None:
         for stream in STREAMS:
             assert scrape("stream_assigned", stream=stream) == (shard_of(stream, count) == index)
         assert 0 < len(daemon.streams()) < len(STREAMS)
-
-
-def read_spool(folder: Path) -> list[tuple[str, EntryId]]:
-    """Returns stream and entry id of every event that a dead daemon left unacknowledged; reads a copy of its files."""
-    copy = folder / "copy"
-    copy.mkdir()
-    for file in folder.glob("spool.db*"):
-        shutil.copy(file, copy)
-    with contextlib.closing(sqlite3.connect(copy / "spool.db")) as database:
-        rows = database.execute(
-            "SELECT name, ms, n FROM events JOIN streams ON stream = number WHERE seq > acked ORDER BY seq")
-        return [(name, (ms, n)) for name, ms, n in rows]

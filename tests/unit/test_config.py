@@ -303,12 +303,12 @@ def test_the_pages_examples_are_right(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_shards_index_is_below_their_count(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="shard.index: is none of 3 shards; they are numbered from 0"):
+    with pytest.raises(ConfigError, match=r"shard\.index: is none of 3 shards; they are numbered from 0"):
         load(tmp_path, "shard: {index: 3, count: 3}")
 
 
 def test_streams_over_http_need_a_token(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="http.streams_file: needs http.token_file"):
+    with pytest.raises(ConfigError, match=r"http\.streams_file: needs http\.token_file"):
         load(tmp_path, "http: {streams_file: streams.json}")
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 from emotiond.errors import ConfigError
 from emotiond.events import format_id
-from emotiond.spool import Entry, Spool
+from emotiond.spool import Entry, Spool, repair
+from emotiond.spool import disk as disk_module
 from emotiond.spool import memory as memory_module
 from emotiond.spool import spool as spool_module
 from emotiond.spool.database import CorruptRecordError, decode_record, encode_record
@@ -522,6 +524,92 @@ def test_a_stream_that_is_configured_no_longer_still_has_its_events_published(pl
     assert set(place.spool.pending(1)) == {"a", "b"}
     place.acknowledge("a")
     assert place.spool.figures()[0] == 1
+    assert place.spool.gone() == {}      # it is kept for a failover yet
+
+
+def test_a_stream_that_was_removed_is_forgotten_once_its_last_event_left_and_is_kept_no_more(
+    make: Callable[..., Place]
+) -> None:
+    place = make("a", "b", keep=0.2)
+    for stream in "aab":
+        place.put(stream)
+    place.spool.remove_stream("a")
+    place.acknowledge("a", 1)
+    place.spool.commit()
+    assert (place.held("a"), place.spool.gone()) == ([1], {})
+    last = place.acknowledge("a")[-1].id
+    place.spool.commit()
+    assert place.spool.gone() == {}
+    time.sleep(0.25)
+    place.spool.commit()
+
+    assert place.spool.gone() == {"a": last}
+    place.spool.forget("a")
+    assert "a" not in place.spool.acknowledged()
+    place.spool.commit()
+
+    assert rows(place.spool, "streams", "name") == ["b"]
+    assert len(rows(place.spool, "events", "seq")) == 1
+    assert place.spool._disk.stored_bytes == place.size
+    assert (place.spool.gone(), place.held("b")) == ({}, [2])
+
+
+def rows(spool: Spool, table: str, column: str) -> list[Any]:
+    assert spool._disk.file
+    return [value for value, in spool._disk.file._db.execute(f"SELECT {column} FROM {table} ORDER BY {column}")]
+
+
+def test_a_stream_that_nobody_configures_any_more_leaves_nothing_behind(place: Place) -> None:
+    place.keep = 0
+    for stream in "aab":
+        place.put(stream)
+    place.close()
+    place.streams = ("b",)
+    place.open()
+    place.spool.forget("a")
+    place.spool.commit()
+    assert rows(place.spool, "streams", "name") == ["a", "b"]      # something waits
+    place.acknowledge("a", 2)
+    place.spool.commit()
+
+    place.spool.forget("a")
+    place.spool.commit()
+    place.spool.add_stream("c")
+    place.put("c")
+    place.close()
+    place.open()
+
+    assert rows(place.spool, "streams", "name") == ["b", "c"]
+    assert rows(place.spool, "streams", "number") == [2, 3]
+    assert [(entry.captured_us - NOW_US) // 40_000 for stream in "bc" for entry in place.entries(stream)] == [2, 3]
+
+
+def test_a_stream_that_comes_back_while_it_is_forgotten_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.keep = 0
+    place.close()
+    place.open()
+    place.put("a")
+    last = place.acknowledge("a")[-1].id
+    place.spool.commit()
+    for moment in ("before the commit", "during the commit"):
+        place.spool.remove_stream("a")
+        place.spool.forget("a")
+        if moment == "before the commit":
+            place.spool.add_stream("a")
+        else:
+            write = place.spool._disk.write
+            monkeypatch.setattr(place.spool._disk, "write", lambda *arguments, write=write: (
+                write(*arguments), place.spool.add_stream("a"))[0])
+        place.spool.commit()
+        monkeypatch.undo()
+
+        place.put("a", captured_us=NOW_US - 10**7)
+        assert place.entries("a")[0].id > last
+        last = place.acknowledge("a")[-1].id
+        place.spool.commit()
+        assert rows(place.spool, "streams", "name") == ["a", "b"]
 
 
 _KILLED = """
@@ -574,6 +662,46 @@ def test_two_daemons_do_not_share_a_file(place: Place) -> None:
         Spool(place.path, 10**6, 0, Counts())
 
 
+def test_a_second_daemon_is_kept_out_also_while_a_damaged_file_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert place.path
+    for _ in range(20):
+        place.put("a")
+    place.close()
+    place.path.write_text("this is no database" * 1000)
+    refused: list[str] = []
+
+    def refuse(path: Path, moment: str) -> None:
+        with pytest.raises(ConfigError, match="in use by another emotiond"):
+            Spool(path, 10**6, 0, Counts())
+        refused.append(moment)
+
+    def rebuild(path: Path, *arguments: Any) -> tuple[Path, int]:
+        refuse(path, "before")
+        replaced = repair.rebuild(path, *arguments)
+        refuse(path, "after")
+        return replaced
+
+    monkeypatch.setattr(disk_module, "rebuild", rebuild)
+    place.open()
+
+    assert refused == ["before", "after"]
+    assert place.spool.failing is None
+
+
+def test_a_start_that_was_refused_leaves_the_file_free(place: Place) -> None:
+    place.close()
+    with sqlite3.connect(place.path or "") as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(ConfigError):
+        place.open()
+    db.execute("PRAGMA user_version=1")
+    db.close()
+
+    place.open()
+
+
 def test_a_path_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
@@ -597,7 +725,7 @@ def test_only_its_owner_may_read_the_files(place: Place) -> None:
     place.put("a")
 
     files = list(place.path.parent.glob("spool.db*"))
-    assert len(files) == 2
+    assert {file.name for file in files} == {"spool.db", "spool.db-wal", "spool.db.lock"}
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 

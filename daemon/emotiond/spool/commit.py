@@ -18,6 +18,7 @@ class Batch:
         positions: stream -> where it is, of those that moved.
         expired: up to which seq acknowledged events go.
         damaged: seqs of events that cannot be read.
+        forgotten: streams that go with all that is left of them.
         lost: seq -> queue and size of events that are dropped because there is no room.
         freed: bytes that left the database.
     """
@@ -26,13 +27,14 @@ class Batch:
     positions: dict[str, Position]
     expired: dict[Queue, int]
     damaged: set[int]
+    forgotten: list[Queue]
     lost: dict[int, tuple[Queue, int]] = field(default_factory=dict[int, tuple[Queue, int]])
     freed: int = 0
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.entries or self.positions or self.expired or self.damaged)
+        return not (self.entries or self.positions or self.expired or self.damaged or self.forgotten)
 
     @property
     def last_seq(self) -> int:
@@ -61,6 +63,8 @@ def store(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> 
         batch.freed += file.delete(batch.damaged)
         for queue, through in batch.expired.items():
             batch.freed += file.delete_through(queue.position.number, through)
+        for queue in batch.forgotten:
+            batch.freed += file.delete_stream(queue.position.number)
         if batch.growth > room:
             _make_room(file, batch, queues, room)
         file.insert((entry.seq, queue.position.number, *entry.id, entry.captured_us, entry.arrived, entry.size,

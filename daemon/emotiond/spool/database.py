@@ -6,6 +6,7 @@ be missing after a power failure, in which case the database is whole and only y
 
 import contextlib
 import errno
+import fcntl
 import os
 import sqlite3
 import zlib
@@ -19,6 +20,7 @@ from emotiond.errors import ConfigError
 from emotiond.events import EntryId
 
 _FORMAT = 1
+_LAST_SEQ = 2**63 - 1
 _CACHE_KIB = 8192
 _WAL_BYTES = 8 << 20      # the log is cut back to this when it has grown
 _SETTINGS = (
@@ -207,6 +209,12 @@ class SpoolFile:
                 freed += found[0]
         return freed
 
+    def delete_stream(self, stream: int) -> int:
+        """Removes a stream with all its events and returns their bytes; in a transaction."""
+        freed = self.delete_through(stream, _LAST_SEQ)
+        self._db.execute("DELETE FROM streams WHERE number = ?", (stream,))
+        return freed
+
     def delete_through(self, stream: int, seq: int) -> int:
         """Removes a stream's events up to one and returns their bytes; in a transaction."""
         freed = self._db.execute(
@@ -232,20 +240,50 @@ def read_positions(db: sqlite3.Connection) -> dict[str, Position]:
             for row in db.execute("SELECT * FROM streams")}
 
 
-def _prepare(path: Path) -> None:
-    """Makes the folder and an empty file that only its owner may read, and ends an interrupted `repair.rebuild`."""
-    try:
+def claim(path: Path) -> int:
+    """Keeps every other process from a database, also while `repair.rebuild` has none in its place.
+
+    Returns:
+        A descriptor; the claim ends when it is closed, or with the process.
+
+    Raises:
+        ConfigError: another has it, or the folder cannot be written.
+        OSError: the disk is full.
+    """
+    with _explaining(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _in_use(path) from None
+        return descriptor
+
+
+def _prepare(path: Path) -> None:
+    """Makes an empty file that only its owner may read, and ends an interrupted `repair.rebuild`."""
+    with _explaining(path):
         new = path.with_name(f"{path.name}.new")
         if new.exists() and not path.exists():
             os.replace(new, path)
         remove(new)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its log gets the same mode
+
+
+@contextlib.contextmanager
+def _explaining(path: Path) -> Generator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
         raise ConfigError(f"spool.path: {path} cannot be written ({error.strerror}); name a file in a folder that the "
                           "daemon's user may write") from None
+
+
+def _in_use(path: Path | None) -> ConfigError:
+    return ConfigError(f"spool.path: {path} is in use by another emotiond; give each a file of its own")
 
 
 def remove(path: Path) -> None:
@@ -258,7 +296,7 @@ def _explain(error: sqlite3.OperationalError, path: Path | None) -> Exception:
     """Returns what a user has to mend as a ConfigError, and any other error as it is."""
     code = error.sqlite_errorcode & 0xff
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return ConfigError(f"spool.path: {path} is in use by another emotiond; give each a file of its own")
+        return _in_use(path)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return ConfigError(f"spool.path: {path} cannot be written ({error}); name a file that the daemon's user may "
                            "write")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sqlite3
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.spool.commit import Batch, store
-from emotiond.spool.database import CorruptRecordError, SpoolFile, decode_record, is_damage, is_full
+from emotiond.spool.database import CorruptRecordError, SpoolFile, claim, decode_record, is_damage, is_full
 from emotiond.spool.memory import Memory
 from emotiond.spool.queues import Entry, Queue
 from emotiond.spool.repair import rebuild
@@ -47,21 +48,27 @@ class Disk:
         self.file: SpoolFile | None = None
         self.stored_bytes = 0
         self._path, self._memory = path, memory
+        self._claim: int | None = None
         self._next_look = 0.0
         try:
             self._open()
+        except ConfigError:
+            self.close()
+            raise
         except (sqlite3.DatabaseError, OSError) as error:
             if isinstance(error, sqlite3.Error) and not (is_damage(error) or is_full(error)):
+                self.close()
                 raise UnavailableError(f"spool.path: {path} cannot be read ({error}); mend the disk, or name another "
                                        "file") from None
             self._fail(error)
         self.inherited = memory.seq
 
     def close(self) -> None:
-        """Closes the file."""
-        if self.file:
-            self.file.close()
-            self.file = None
+        """Closes the file and gives it free for another process."""
+        self._close_file()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def do(self, work: Callable[[SpoolFile], _T]) -> _T | None:
         """Returns what the work on the database returns, None where the disk fails."""
@@ -129,7 +136,14 @@ class Disk:
                 queue.oldest_us = (oldest[0][4] if oldest else
                                    next((entry.captured_us for entry in self._memory.incoming.of(queue)), 0))
 
+    def _close_file(self) -> None:
+        if self.file:
+            self.file.close()
+            self.file = None
+
     def _open(self) -> None:
+        if self._path and self._claim is None:
+            self._claim = claim(self._path)
         file = SpoolFile(self._path)
         try:
             self._load(file)
@@ -163,7 +177,7 @@ class Disk:
         self._memory.failing = str(error)
 
     def _rebuild(self, path: Path, error: sqlite3.Error) -> None:
-        self.close()
+        self._close_file()
         with self._memory.lock:
             known = {name: replace(queue.position) for name, queue in self._memory.queues.items()}
         try:

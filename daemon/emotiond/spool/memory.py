@@ -61,6 +61,15 @@ class Memory:
         self.writing = 0
         self.listener = listener
 
+    def want(self, stream: str) -> None:
+        """Makes room for a stream, or takes up what is left of it."""
+        if stream not in self.queues:
+            number = max((queue.position.number for queue in self.queues.values()), default=0) + 1
+            self.queues[stream] = Queue(stream, Position(number))
+        queue = self.queues[stream]
+        queue.changed |= queue.forgotten  # its row may be gone
+        queue.wanted, queue.forgotten = True, False
+
     def add(self, queue: Queue, entry: Entry) -> None:
         """Takes a new event."""
         self.incoming.add(queue, entry)
@@ -127,7 +136,7 @@ class Memory:
         before = position.waiting
         position.waiting = queue.unstored + events
         position.waiting_bytes = size + sum(entry.size for entry in self.incoming.of(queue))
-        queue.kept = deque([(time.monotonic(), position.acked)])
+        queue.kept = deque([(time.monotonic(), position.acked)] if position.acked else ())
         if before > position.waiting:
             self.listener.lost(queue.name, "disk_error", before - position.waiting)
 
@@ -135,8 +144,10 @@ class Memory:
         """Returns what a commit has to do, where events that were acknowledged by a monotonic time may go."""
         queues = list(self.queues.values())
         batch = Batch(
-            self.incoming.all(), {queue.name: replace(queue.position) for queue in queues if queue.changed},
-            {queue: through for queue in queues if (through := queue.kept_until(kept_since))}, set(self.damaged))
+            self.incoming.all(),
+            {queue.name: replace(queue.position) for queue in queues if queue.changed and not queue.forgotten},
+            {queue: through for queue in queues if (through := queue.kept_until(kept_since))}, set(self.damaged),
+            [queue for queue in queues if queue.forgotten])
         self.writing = batch.last_seq
         return batch
 
@@ -160,4 +171,7 @@ class Memory:
             self.damaged.pop(seq, None)
         for name, position in batch.positions.items():
             self.queues[name].changed = self.queues[name].position != position
+        for queue in batch.forgotten:
+            if queue.forgotten:  # else it came back meanwhile
+                del self.queues[queue.name]
         self.sendable.notify_all()

@@ -42,6 +42,8 @@ class Queue:
         unstored: how many events only memory has.
         oldest_us: capture time of the first that waits, as last looked up; 0 for none.
         kept: when events were acknowledged, and up to which seq; until they have been kept long enough.
+        wanted: whether events may still come; else it goes once `forgotten` is set.
+        forgotten: the next commit removes it.
     """
 
     name: str
@@ -53,6 +55,13 @@ class Queue:
     unstored: int = 0
     oldest_us: int = 0
     kept: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+    wanted: bool = False
+    forgotten: bool = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no event may come, waits, or is kept."""
+        return not (self.wanted or self.position.waiting or self.kept)
 
     def kept_until(self, moment: float) -> int:
         """Returns up to which seq events were acknowledged at a monotonic time; 0 where none are kept so long."""

@@ -16,7 +16,7 @@ from emotiond.events import EntryId
 from emotiond.spool.database import CorruptRecordError, Position, SpoolFile, decode_record
 from emotiond.spool.disk import Disk
 from emotiond.spool.memory import Listener, Memory
-from emotiond.spool.queues import Entry, Queue
+from emotiond.spool.queues import Entry
 
 GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
@@ -66,9 +66,23 @@ class Spool:
     def add_stream(self, stream: str) -> None:
         """Makes room for a stream, or takes up what an earlier run left of it."""
         with self._memory.lock:
-            if stream not in self._memory.queues:
-                number = max((queue.position.number for queue in self._memory.queues.values()), default=0) + 1
-                self._memory.queues[stream] = Queue(stream, Position(number))
+            self._memory.want(stream)
+
+    def remove_stream(self, stream: str) -> None:
+        """Ends a stream, until it is added again; what waits of it is published all the same."""
+        with self._memory.lock:
+            self._memory.queues[stream].wanted = False
+
+    def gone(self) -> dict[str, EntryId]:
+        """Returns streams to which nobody adds, and of which nothing waits or is kept, with the last id in Redis."""
+        with self._memory.lock:
+            return {name: queue.position.acked_id for name, queue in self._memory.queues.items() if queue.is_gone}
+
+    def forget(self, stream: str) -> None:
+        """Has the next commit remove a stream that is still gone."""
+        with self._memory.lock:
+            queue = self._memory.queues[stream]
+            queue.forgotten = queue.is_gone
 
     def put(
         self, stream: str, fields: dict[str, bytes], captured_us: int, arrived: float, arrived_us: int | None
@@ -171,7 +185,7 @@ class Spool:
         """Returns, for each stream of which Redis acknowledged anything, in whatever run, the last one's entry id."""
         with self._memory.lock:
             return {name: queue.position.acked_id for name, queue in self._memory.queues.items()
-                    if queue.position.acked_id > (0, 0)}
+                    if queue.position.acked_id > (0, 0) and not queue.forgotten}
 
     def rewind(self, stream: str, last: EntryId) -> int:
         """Takes acknowledgements above an entry id back, as far as events are kept; returns of how many."""
