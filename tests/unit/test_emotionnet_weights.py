@@ -88,7 +88,8 @@ def test_the_ladders_weights_are_whole_and_in_the_shipped_mean() -> None:
     ladder, shipped = load_info(LADDER), load_info()
 
     assert all(ladder.read(suffix) for suffix in (".onnx", ".safetensors"))
-    assert shipped.provenance["averaged"]["with"] == shipped.provenance["start"] == ladder.provenance["run"]
+    assert shipped.provenance["start"].startswith(f"{ladder.model_id}@")
+    assert shipped.provenance["start"] in {part["with"] for part in shipped.provenance["averaged"]}
     assert ladder.provenance["averaged"] is None
 
 
@@ -105,7 +106,7 @@ def test_the_pages_tell_the_figures_of_the_weights(page: str) -> None:
 def test_the_shipped_weights_keep_to_what_is_promised_of_them() -> None:
     test = load_info().metrics["test"]
 
-    assert test["accuracy"] >= 0.655
+    assert test["accuracy"] >= 0.66
     assert test["votes"]["accuracy"] >= 0.85
     assert test["votes"]["ece"] <= 0.03
     assert min(test["recall"].values()) > 0.1

@@ -16,7 +16,7 @@ else
 fi
 
 # Events carry name and version of the weights: weights that are not the project's own should have another one.
-version=${VERSION:-2.1.0}
+version=${VERSION:-2.2.0}
 
 emotiontrain() { "$tool" "$@"; }
 
