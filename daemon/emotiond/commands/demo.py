@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections import Counter
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import msgspec
 import redis
@@ -55,9 +57,17 @@ def main(args: argparse.Namespace) -> int:
     if not ended_well or stored != len(events) or not events:
         raise CommandError(f"{stored} events were stored and {len(events)} read back; please report this with "
                            "`emotiond --version`")
-    program = "python -m emotiond" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
+    program = _program()
     console.print(f"Next: `{program} replay YOUR_VIDEO`, or `{program} run -c emotiond.yaml` for a camera.")
     return 0
+
+
+def _program() -> str:
+    """Returns what starts this program again in the user's shell."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return "python -m emotiond"
+    return started.name if shutil.which(started.name) == str(started) else os.path.relpath(started)
 
 
 def _watch(client: redis.Redis, console: Console, service: Service) -> list[FrameEvent]:
