@@ -1,6 +1,7 @@
 #!/bin/sh
 # EmotionNet on FER2013's own labels alone, comparable with published figures: first at 64 px, then at 96 px, then
-# with sharpness-aware minimisation, at last taught by itself too. It goes on where it was stopped: run it again.
+# with sharpness-aware minimisation, then taught by itself too; at last the mean of that and of two runs that went on from it
+# with other seeds. It goes on where it was stopped: run it again.
 # Usage: training/runs/ladder.sh DATA [RUNS]     DATA: FER2013 as a folder or tar, or "kaggle"
 #        DEVICE=cuda training/runs/ladder.sh ...  on a GPU
 #        EMOTIONTRAIN="torchrun --standalone --nproc-per-node 2 -m emotiontrain" ...  for several processes
@@ -15,7 +16,12 @@ train "$data" "$runs/ladder-96" --start "$runs/ladder-64" --epochs 28
 train "$data" "$runs/ladder-sam" --start "$runs/ladder-96" --epochs 10 --learning-rate 2e-3 --sam 0.05
 train "$data" "$runs/ladder" --start "$runs/ladder-sam" --teacher "$runs/ladder-sam" --distill 0.5 \
   --epochs 32 --learning-rate 5e-3 --sam 0.05
-emotiontrain export "$runs/ladder" "$runs/ladder/weights" --name ladder --version "$version" --data "$data"
+for seed in 21 22; do
+  train "$data" "$runs/ladder-$seed" --start "$runs/ladder" --teacher "$runs/ladder" --distill 0.5 --epochs 10 \
+    --learning-rate 3e-3 --seed "$seed"
+done
+emotiontrain export "$runs/ladder" "$runs/ladder/weights" --name ladder --version "$version" \
+  --average "$runs/ladder-21" --average "$runs/ladder-22" --data "$data"
 emotiontrain evaluate "$runs/ladder/weights" "$data" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.
 emotiontrain evaluate "$runs/ladder/weights" "$data" --split test --store --report "$runs/ladder/report"

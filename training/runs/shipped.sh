@@ -13,13 +13,11 @@ weights=$runs/shipped/weights
 checkout=$(cd "$(dirname "$0")/../.." && pwd)
 
 "$(dirname "$0")/ladder.sh" "$data" "$runs"
-# Three of the same but for the seed, and one that goes on with labels alone; then the mean of all their weights.
+# Three of the same but for the seed; then the mean of their weights and of two of the ladder's.
 for seed in 1 11 12; do
   train "$data" "$runs/shipped-$seed" --votes "$votes" --vote-weight 0.7 --start "$runs/ladder" \
     --teacher "$runs/ladder" --distill 0.3 --epochs 10 --learning-rate 3e-3 --label-smoothing 0.05 --seed "$seed"
 done
-train "$data" "$runs/ladder-21" --start "$runs/ladder" --teacher "$runs/ladder" --distill 0.5 --epochs 10 \
-  --learning-rate 3e-3 --seed 21
 emotiontrain export "$runs/shipped-1" "$weights" --name emotionnet --version "$version" \
   --average "$runs/shipped-11" --share 0.25 --average "$runs/shipped-12" --share 0.25 \
   --average "$runs/ladder" --share 0.125 --average "$runs/ladder-21" --share 0.125 \
