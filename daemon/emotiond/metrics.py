@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -57,6 +57,7 @@ class Metrics:
             labels: the classifier's labels.
         """
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)      # process_cpu_seconds_total and its like, as everybody has them
         self.labels = tuple(labels)
         self.read_gauges: Callable[[], Gauges] | None = None
 

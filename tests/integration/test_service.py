@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.commands import run
-from tests.support.contract import CONTRACT, STREAMS
+from tests.support.contract import CONTRACT, PROCESS, STREAMS
 from tests.support.daemon import Daemon, endless, write_config
 from tests.support.events import assert_whole, read_entries, read_status
 from tests.support.prometheus_server import PrometheusServer, check_metrics
@@ -64,7 +64,8 @@ def test_every_metric_of_the_contract_is_there_with_its_labels(daemon: Daemon, n
 def test_no_metric_is_outside_the_contract(daemon: Daemon) -> None:
     families = text_string_to_metric_families(daemon.get("/metrics").text)
 
-    assert {family.name for family in families} == {f"emotiond_{name.removesuffix('_total')}" for name in CONTRACT}
+    names = {f"emotiond_{name}" for name in CONTRACT} | PROCESS
+    assert {family.name for family in families} == {name.removesuffix("_total") for name in names}
 
 
 def test_metrics_come_as_openmetrics_to_whom_asks_for_it(daemon: Daemon) -> None:
@@ -73,7 +74,7 @@ def test_metrics_come_as_openmetrics_to_whom_asks_for_it(daemon: Daemon) -> None
 
     assert answer.kind.startswith("application/openmetrics-text")
     assert families["emotiond_frames_analyzed"].type == "counter"
-    assert len(families) == len(CONTRACT)
+    assert len(families) == len(CONTRACT) + len(PROCESS)
 
 
 def test_a_prometheus_scrapes_the_daemon(

@@ -49,3 +49,6 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "build_info": ("gauge", {"version": None, "python": None}),
     "model_info": ("gauge", {"model": None}),
 }
+PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes",
+           "process_open_fds", "process_max_fds", "process_start_time_seconds"}
+"""What every Prometheus client says of its process."""

@@ -14,6 +14,7 @@ from tests.support.waiting import free_port, poll
 _CONFIGURATION = """\
 global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}
 rule_files: {rules}
+alerting: {{alertmanagers: [{{static_configs: [{{targets: {alertmanagers}}}]}}]}}
 scrape_configs:
   - job_name: {job}
     metrics_path: {path}
@@ -31,17 +32,19 @@ class PrometheusServer(ServerProcess):
         path: the target's page.
         interval: time between scrapes, as Prometheus writes it.
         rules: files of alerting and recording rules.
+        alertmanager: host:port of one that gets the alerts.
     """
 
     def __init__(
         self, folder: Path, target: str, *, job: str = "emotiond", path: str = "/metrics", interval: str = "500ms",
-        rules: tuple[Path, ...] = (),
+        rules: tuple[Path, ...] = (), alertmanager: str | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "prometheus.yml"
         configuration.write_text(_CONFIGURATION.format(
-            interval=interval, job=job, path=path, target=target, rules=json.dumps([str(file) for file in rules])))
+            interval=interval, job=job, path=path, target=target, rules=json.dumps([str(file) for file in rules]),
+            alertmanagers=json.dumps([alertmanager] if alertmanager else [])))
         super().__init__("prometheus", [
             "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"], folder / "prometheus.log")
