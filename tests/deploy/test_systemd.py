@@ -10,7 +10,7 @@ import yaml
 
 from tests.support.commands import Ended
 from tests.support.debian import debian_tree, write_pip_configuration
-from tests.support.systemd import Machine, call, in_memory, run_in_tree
+from tests.support.systemd import Machine, in_memory, run_in_tree
 from tests.support.waiting import poll
 
 ROOT = Path(__file__).parents[2]
@@ -289,13 +289,13 @@ def test_the_script_refuses_a_python_that_the_service_would_not_see(machine: Mac
     assert ended.err.count("\n") == 1
 
 
-def test_the_script_refuses_in_one_sentence() -> None:
+def test_the_script_refuses_in_one_sentence(machine: Machine) -> None:
     for command, code, sentence in (
-        (["setpriv", "--reuid=65534", "--clear-groups", FOLDER / "install"], 1, "root alone may install a service"),
-        ([FOLDER / "install", "--cpu"], 2, "--cpu is no option"),
-        (["env", "PYTHON=/bin/false", FOLDER / "install"], 1, "'/bin/false' is no Python 3.11, 3.12 or 3.13"),
+        (["setpriv", "--reuid=65534", "--clear-groups", INSTALL], 1, "root alone may install a service"),
+        ([INSTALL, "--cpu"], 2, "--cpu is no option"),
+        (["env", "PYTHON=/bin/false", INSTALL], 1, "'/bin/false' is no Python 3.11, 3.12 or 3.13"),
     ):
-        ended = call(command)
+        ended = machine.run(*command)
         assert (ended.code, ended.out) == (code, "")
         assert ended.err.startswith(f"install: {sentence}")
         assert ended.err.count("\n") == 1

@@ -203,14 +203,14 @@ def test_an_average_lies_between_two_networks_that_are_alike(data: Dataset, run:
     one, other = load_file(run / "best.safetensors"), load_file(tmp_path / "next" / "best.safetensors")
 
     first = load_trained(run)
-    mean = average(first, load_trained(tmp_path / "next"), 0.25).network.state_dict()
+    mean = average(first, [(load_trained(tmp_path / "next"), 0.25)]).network.state_dict()
 
     assert tensors_differ(run / "best.safetensors", tmp_path / "next" / "best.safetensors")
     assert all(torch.allclose(tensor, 0.75 * one[name] + 0.25 * other[name], atol=1e-6)
                for name, tensor in mean.items() if tensor.is_floating_point())
     assert all(torch.equal(tensor, one[name]) for name, tensor in first.network.state_dict().items())
     with pytest.raises(StartError, match=r"--average: emotionnet-.* has other input sizes than whole@"):
-        average(load_trained(run), load_trained(Path("builtin")), 0.25)
+        average(load_trained(run), [(load_trained(Path("builtin")), 0.25)])
 
 
 def test_other_classes_get_a_last_layer_of_their_own(run: Path, tmp_path: Path) -> None:
