@@ -2,6 +2,7 @@
 
 queues.py     the events that wait, stream by stream
 database.py   the SQLite file that holds them
+place.py      whose the file is
 repair.py     what happens when that file is damaged
 commit.py     what one transaction writes and removes
 memory.py     what the spool knows without its disk

@@ -5,9 +5,6 @@ be missing after a power failure, in which case the database is whole and only y
 """
 
 import contextlib
-import errno
-import fcntl
-import os
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -18,6 +15,7 @@ import msgspec
 
 from emotiond.errors import ConfigError
 from emotiond.events import EntryId
+from emotiond.spool.place import in_use, prepare
 
 _FORMAT = 1
 _LAST_SEQ = 2**63 - 1
@@ -109,7 +107,7 @@ class SpoolFile:
             sqlite3.Error, OSError: the disk is full or fails, or the file is damaged.
         """
         if path:
-            _prepare(path)
+            prepare(path)
         try:
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
             with _closing_on_error(self._db):
@@ -240,63 +238,11 @@ def read_positions(db: sqlite3.Connection) -> dict[str, Position]:
             for row in db.execute("SELECT * FROM streams")}
 
 
-def claim(path: Path) -> int:
-    """Keeps every other process from a database, also while `repair.rebuild` has none in its place.
-
-    Returns:
-        A descriptor; the claim ends when it is closed, or with the process.
-
-    Raises:
-        ConfigError: another has it, or the folder cannot be written.
-        OSError: the disk is full.
-    """
-    with _explaining(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise _in_use(path) from None
-        return descriptor
-
-
-def _prepare(path: Path) -> None:
-    """Makes an empty file that only its owner may read, and ends an interrupted `repair.rebuild`."""
-    with _explaining(path):
-        new = path.with_name(f"{path.name}.new")
-        if new.exists() and not path.exists():
-            os.replace(new, path)
-        remove(new)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its log gets the same mode
-
-
-@contextlib.contextmanager
-def _explaining(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise ConfigError(f"spool.path: {path} cannot be written ({error.strerror}); name a file in a folder that the "
-                          "daemon's user may write") from None
-
-
-def _in_use(path: Path | None) -> ConfigError:
-    return ConfigError(f"spool.path: {path} is in use by another emotiond; give each a file of its own")
-
-
-def remove(path: Path) -> None:
-    """Removes a database with its log, where they are."""
-    for suffix in ("", "-wal"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
 def _explain(error: sqlite3.OperationalError, path: Path | None) -> Exception:
     """Returns what a user has to mend as a ConfigError, and any other error as it is."""
     code = error.sqlite_errorcode & 0xff
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return _in_use(path)
+        return in_use(path)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return ConfigError(f"spool.path: {path} cannot be written ({error}); name a file that the daemon's user may "
                            "write")

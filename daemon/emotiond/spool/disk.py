@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.spool.commit import Batch, store
-from emotiond.spool.database import CorruptRecordError, SpoolFile, claim, decode_record, is_damage, is_full
+from emotiond.spool.database import CorruptRecordError, SpoolFile, decode_record, is_damage, is_full
 from emotiond.spool.memory import Memory
+from emotiond.spool.place import claim
 from emotiond.spool.queues import Entry, Queue
 from emotiond.spool.repair import rebuild
 

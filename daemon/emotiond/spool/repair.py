@@ -16,8 +16,8 @@ from emotiond.spool.database import (
     decode_record,
     is_damage,
     read_positions,
-    remove,
 )
+from emotiond.spool.place import remove
 
 _ASIDE_KEPT = 3    # damaged files that are kept
 
