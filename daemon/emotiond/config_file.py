@@ -47,39 +47,36 @@ class _Fault:
 
 
 def load_config(path: Path) -> Config:
-    """Reads, overrides from the environment, validates, and adds the streams of `http.streams_file`.
+    """Reads, overrides from the environment, and validates; without the streams of `http.streams_file`.
 
     Raises:
         ConfigError: with one line for each fault, in the order of the file.
     """
-    config = _load(path, Config)
-    if config.http.streams_file is None:
-        return config
-    added = load_streams(config.http.streams_file)
-    if twice := sorted(added.keys() & config.streams.keys()):
-        raise ConfigError("\n".join(f"{path}: streams.{name}: is in {config.http.streams_file} too; remove one of them"
-                                    for name in twice))
-    return config.model_copy(update={"streams": {**config.streams, **added}})
+    return _load(path, Config)
 
 
-def load_streams(path: Path) -> dict[str, StreamConfig]:
-    """Reads the streams that were added over HTTP; a file that is not there yet has none.
-
-    Raises:
-        ConfigError: as in `load_config`.
-    """
-    file = Path(os.path.expandvars(path))
-    if not file.exists():
-        return {}
-    config = _load(file, PlainConfig)
+def _load_streams(path: Path, named: Path, added: bytes | None) -> dict[str, StreamConfig]:
+    """Reads the streams file that a configuration names, or takes what is to be in it; none is there at first."""
+    key, file = f"{path}: http.streams_file", Path(os.path.expandvars(named))
+    if "$" in str(file):
+        raise ConfigError(f"{key}: {named} holds a variable that is not set; set it, or write the path without")
+    if added is None:
+        try:
+            added = file.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigError(f"{key}: {file} cannot be read ({error.strerror}); make it readable for the daemon's user"
+                              ) from None
+    config = _load(file, PlainConfig, added)
     if others := config.model_fields_set - {"streams"}:
         raise ConfigError(f"{file}: holds {', '.join(sorted(others))} beside streams, but http.streams_file is a file "
                           "of the daemon's own; name another one")
     return config.streams
 
 
-def _load(path: Path, kind: type[Config]) -> Config:
-    root, content = _parse(path)
+def _load(path: Path, kind: type[Config], written: bytes | None = None) -> Config:
+    root, content = _parse(path, written)
     faults = list(_check_keys(root, set())) if root else []
     try:
         config = kind(**content) if not faults else None
@@ -94,14 +91,23 @@ def _load(path: Path, kind: type[Config]) -> Config:
     return config
 
 
-def load_service_config(path: Path) -> Config:
-    """Reads a configuration that the service can run with.
+def load_service_config(path: Path, added: bytes | None = None) -> Config:
+    """Reads a configuration that the service can run with, with the streams that were added over HTTP.
+
+    Args:
+        path: the file.
+        added: what is to be in `http.streams_file`, where it is not to be read.
 
     Raises:
-        ConfigError: as `load_config`, or there is no stream, or no Redis.
+        ConfigError: as `load_config`, there is no stream or one twice, or no Redis.
     """
     config = load_config(path)
     faults: list[str] = []
+    if config.http.streams_file:
+        streams = _load_streams(path, config.http.streams_file, added)
+        faults += [f"streams.{name}: is in {config.http.streams_file} too; remove one of them"
+                   for name in sorted(streams.keys() & config.streams.keys())]
+        config = config.model_copy(update={"streams": {**config.streams, **streams}})
     if not config.streams and config.http.streams_file is None:
         faults.append("streams: there is none; add one like `lobby: {source: rtsp://camera/}`")
     if config.redis.url is None:
@@ -139,9 +145,9 @@ def make_stream_config(content: dict[str, Any]) -> StreamConfig:
         raise NoInputError(redact(f"{content['source']}: {'; '.join(fault.text for fault in faults)}")) from None
 
 
-def _parse(path: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
+def _parse(path: Path, written: bytes | None) -> tuple[yaml.Node | None, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = (path.read_bytes() if written is None else written).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the file with -c") from None
     except UnicodeDecodeError:

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from emotiond.config_file import load_streams, make_config
+from emotiond.config_file import make_config
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.redact import protect_url
 from emotiond.reload import Changes
@@ -22,16 +22,22 @@ class NotThereError(Exception):
 
 
 class Fleet:
-    """Adds and removes streams: first in the file, then in the running daemon; what it refuses is not kept."""
+    """Adds and removes streams: first in the file, then in the running daemon.
 
-    def __init__(self, file: Callable[[], Path | None], reload: Callable[[], Changes]) -> None:
+    What is wrong never gets into the file: a restart or another's reload would stumble over it.
+    """
+
+    def __init__(
+        self, file: Callable[[], Path | None], check: Callable[[bytes], object], reload: Callable[[], Changes]
+    ) -> None:
         """Changes nothing yet.
 
         Args:
             file: returns `http.streams_file`.
+            check: raises ConfigError where the configuration would be wrong with this in the file.
             reload: has the configuration read, as `Reloader.request`.
         """
-        self._file, self._reload = file, reload
+        self._file, self._check, self._reload = file, check, reload
         self._one_at_a_time = threading.Lock()
 
     def add(self, body: bytes) -> Changes:
@@ -77,21 +83,29 @@ class Fleet:
             if named is None:
                 raise NotThereError("http.streams_file names no file to keep streams in")
             file = Path(os.path.expandvars(named))
-            load_streams(file)
-            before = file.read_bytes() if file.exists() else _encode({})
-            _write(file, _encode(change(_decode(before, file))))
+            before = _read(file)
+            after = _encode(change(before))
+            self._check(after)
+            _write(file, after)
             try:
                 return self._reload()
             except (ConfigError, UnavailableError):
-                _write(file, before)
+                _write(file, _encode(before))
                 raise
 
 
-def _decode(content: bytes, file: Path) -> dict[str, object]:
+def _read(file: Path) -> dict[str, object]:
     try:
-        return msgspec.json.decode(content, type=dict[str, dict[str, object]])["streams"]
-    except (msgspec.DecodeError, KeyError):
-        raise ConfigError(f"{file}: is not as the daemon writes it; make it JSON with the key streams") from None
+        content = msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, object]])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UnavailableError(f"{file}: cannot be read ({error.strerror}); make it the daemon's") from None
+    except (msgspec.DecodeError, RecursionError):
+        content = {}
+    if content.keys() != {"streams"}:
+        raise ConfigError(f"{file}: is not as the daemon writes it; make it JSON with nothing but the key streams")
+    return content["streams"]
 
 
 def _encode(streams: dict[str, object]) -> bytes:

@@ -114,7 +114,8 @@ class Reloader:
         try:
             return future.result(seconds)
         except TimeoutError:
-            future.cancel()
+            if not future.cancel():  # it is being read this very moment
+                return future.result()
             raise UnavailableError(f"the configuration was not read within {seconds:.0f} s") from None
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class Service:
     """
 
     def __init__(
-        self, config: Config, url: str, playback: Playback | None = None, load: Callable[[], Config] | None = None
+        self, config: Config, url: str, playback: Playback | None = None, load: Callable[..., Config] | None = None
     ) -> None:
         """Puts the parts together; nothing is loaded and nothing runs yet.
 
@@ -58,7 +58,7 @@ class Service:
             config: the configuration.
             url: of Redis, with `embedded` resolved.
             playback: how to play files, where not as they would by default.
-            load: reads the configuration anew, raises ConfigError; without it, SIGHUP stops the daemon.
+            load: reads the configuration anew, as `load_checked_config`; without it, SIGHUP stops the daemon.
 
         Raises:
             ConfigError: it cannot start.
@@ -80,6 +80,7 @@ class Service:
         self._manager = ServiceManager()
         self._stuck: str | None = None
         self._reloader = Reloader(config, load, self.pipeline, self.spool) if load else None
+        self._fleet = Fleet(self._streams_file, lambda added: load and load(added), self._reload)
         own = own_streams(config.streams, config.shard)
         self.pipeline.metrics.set_shard(config.shard.index, config.shard.count)
         self.pipeline.metrics.set_assigned({name: name in own for name in config.streams})
@@ -118,7 +119,7 @@ class Service:
             ConfigError: device or weights are not usable.
         """
         self.web = WebServer(self._config.http, self.pipeline.metrics.registry, self.not_ready, self._not_healthy,
-                             self._streams, self._reload, Fleet(self._streams_file, self._reload))
+                             self._streams, self._reload, self._fleet)
         self._crew.start("http", self.web.run)
         try:
             self.pipeline.start()

@@ -94,8 +94,9 @@ def test_what_is_refused_changes_nothing(shared: Scene, body: object, status: in
     assert answer.status == status
     assert sentence in answer.text
     assert PASSWORD not in answer.text + shared.daemon.output(1000)
-    assert not shared.file.exists() or not json.loads(shared.file.read_text())["streams"]
+    assert not shared.file.exists()     # not for a moment: a daemon killed just then would not start again
     assert set(shared.daemon.streams()) == {"door"}
+    assert shared.daemon.scrape()("config_last_reload_successful") == 1     # 0 is an alert
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory, clip: Path, server: RedisSe
     with scene.daemon:
         scene.daemon.wait_until_ready()
         yield scene
+
+
+def test_a_stream_whose_secret_is_lost_can_be_removed_and_the_others_changed_after(scene: Scene) -> None:
+    secret = scene.folder / "camera"
+    secret.write_text(PASSWORD)
+    answer = scene.add({"hall": scene.camera, "yard": {
+        **scene.camera, "username": "viewer", "password_file": str(secret)}})
+    assert answer.status == 200, answer
+    secret.unlink()
+
+    refused = scene.remove("hall")
+    assert (refused.status, "streams.yard.password_file" in refused.text) == (422, True)
+    assert scene.remove("yard").status == scene.remove("hall").status == 200
 
 
 def test_only_what_was_added_is_removed_and_only_with_the_token(shared: Scene) -> None:

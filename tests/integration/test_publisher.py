@@ -416,7 +416,7 @@ def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
 
 def test_http_listens_on_ipv6_too() -> None:
     server = WebServer(HttpConfig(listen="[::1]:0"), CollectorRegistry(), lambda: None, lambda: None, dict, dict,
-                       Fleet(lambda: None, lambda: Changes([], [], [], [])))
+                       Fleet(lambda: None, bool, lambda: Changes([], [], [], [])))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

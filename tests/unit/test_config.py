@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from emotiond import redact
 from emotiond.config import Config, environment_names, read_secret, unknown_environment
-from emotiond.config_file import load_config, make_config
+from emotiond.config_file import load_config, load_service_config, make_config
 from emotiond.config_values import kind_of, split_redis_url
 from emotiond.errors import ConfigError
 from tests.support.commands import call
@@ -316,4 +316,27 @@ def test_a_streams_file_holds_streams_alone(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("token")
     (tmp_path / "streams.json").write_text('{"streams": {}, "redis": {}}')
     with pytest.raises(ConfigError, match=r"streams\.json: holds redis beside streams"):
-        load(tmp_path, f"http: {{token_file: {tmp_path}/token, streams_file: {tmp_path}/streams.json}}")
+        load_with_streams_file(tmp_path, f"{tmp_path}/streams.json")
+
+
+def test_a_streams_file_that_cannot_be_looked_at_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"http\.streams_file: .*/streams\.json cannot be read \(Not a directory\)"):
+        load_with_streams_file(tmp_path, f"{tmp_path}/file/streams.json")
+    with pytest.raises(ConfigError, match=r"http\.streams_file: \$NOT_SET/streams\.json holds a variable that is not"):
+        load_with_streams_file(tmp_path, "$NOT_SET/streams.json")
+    assert not load_with_streams_file(tmp_path, f"{tmp_path}/none/streams.json").streams
+
+
+def test_who_only_wants_to_know_where_redis_is_needs_no_streams_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load_with_streams_file(tmp_path, str(tmp_path))
+
+    assert load_config(tmp_path / "emotiond.yaml").redis.url
+
+
+def load_with_streams_file(folder: Path, named: str) -> Config:
+    (folder / "token").write_text("token")
+    (folder / "emotiond.yaml").write_text(
+        f"http: {{token_file: {folder}/token, streams_file: {named}}}\nredis: {{url: 'redis://localhost'}}\n")
+    return load_service_config(folder / "emotiond.yaml")

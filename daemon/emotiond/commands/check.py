@@ -32,13 +32,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_checked_config(path: Path) -> Config:
+def load_checked_config(path: Path, added: bytes | None = None) -> Config:
     """Reads a configuration with all that the service would refuse before it starts.
+
+    Args:
+        path: the file.
+        added: as of `load_service_config`.
 
     Raises:
         ConfigError: as `load_service_config`, or the weights are not usable.
     """
-    config = load_service_config(path)
+    config = load_service_config(path, added)
     try:
         load_model_info(config)
     except ConfigError as error:

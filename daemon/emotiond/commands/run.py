@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 from emotiond.commands.check import load_checked_config
@@ -42,4 +43,4 @@ def _serve(config: Config, path: Path) -> bool:
         if url == "embedded":
             url = stack.enter_context(embedded_valkey())
             log.warning("using an embedded Valkey: its data end with this process", extra={"url": redact(url)})
-        return Service(config, url, load=lambda: load_checked_config(path)).run()
+        return Service(config, url, load=partial(load_checked_config, path)).run()
