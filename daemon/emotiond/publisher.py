@@ -239,14 +239,14 @@ class Publisher:
             page, = self._store.execute([["XREVRANGE", self._key(stream), at_most, format_id(first), "COUNT", BATCH]])
             if isinstance(page, Exception):
                 raise page
-            gone = at_most == format_id(last) and (not page or parse_id(page[0][0]) < last)
-            if gone and (found := self._spool.find(stream, last)) and found[0] <= may_be_there:
+            there = {parse_id(name): fields for name, fields in page}
+            ours = self._spool.find(stream, {last, *there}, may_be_there)
+            if at_most == format_id(last) and last in ours and last not in there:
                 return last  # ours, and removed by who read it
-            for name, fields in page:
-                found = self._spool.find(stream, parse_id(name))
-                if found and found[0] <= may_be_there and all(
-                        fields.get(key.encode()) == found[1].get(key) for key in ("source", "id")):
-                    return parse_id(name)
+            for entry_id, fields in there.items():
+                if entry_id in ours and all(
+                        fields.get(key.encode()) == ours[entry_id].get(key) for key in ("source", "id")):
+                    return entry_id
             looking = len(page) == BATCH
             at_most = f"({page[-1][0].decode()}" if page else ""
         return None

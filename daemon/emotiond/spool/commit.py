@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from emotiond.spool.database import Position, SpoolFile, encode_record
+from emotiond.spool.database import SpoolFile, StreamRow, encode_record
 from emotiond.spool.queues import Entry, Queue
 
 
@@ -15,20 +15,24 @@ class Batch:
 
     Attributes:
         entries: the events that came in, oldest first.
-        positions: stream -> where it is, of those that moved.
+        bytes: their size.
+        positions: where streams are, of those that moved.
         expired: up to which seq acknowledged events go.
         damaged: seqs of events that cannot be read.
         forgotten: streams that go with all that is left of them.
         lost: seq -> queue and size of events that are dropped because there is no room.
+        lost_bytes: size of those of them that came in.
         freed: bytes that left the database.
     """
 
     entries: list[tuple[Queue, Entry]]
-    positions: dict[str, Position]
+    bytes: int
+    positions: dict[Queue, StreamRow]
     expired: dict[Queue, int]
     damaged: set[int]
     forgotten: list[Queue]
     lost: dict[int, tuple[Queue, int]] = field(default_factory=dict[int, tuple[Queue, int]])
+    lost_bytes: int = 0
     freed: int = 0
 
     @property
@@ -44,7 +48,7 @@ class Batch:
     @property
     def growth(self) -> int:
         """Bytes by which the database grows."""
-        return sum(entry.size for _, entry in self.entries if entry.seq not in self.lost) - self.freed
+        return self.bytes - self.lost_bytes - self.freed
 
 
 def store(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> None:
@@ -69,7 +73,7 @@ def store(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> 
             _make_room(file, batch, queues, room)
         file.insert((entry.seq, queue.position.number, *entry.id, entry.captured_us, entry.arrived, entry.size,
                      encode_record(entry.fields)) for queue, entry in batch.entries if entry.seq not in batch.lost)
-        file.save_positions(batch.positions)
+        file.save_positions(batch.positions.values())
 
 
 def _make_room(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int) -> None:
@@ -88,7 +92,9 @@ def _make_room(file: SpoolFile, batch: Batch, queues: Iterable[Queue], room: int
         if not queue.may_be_in_redis(seq):
             batch.lost[seq] = queue, size
             over -= size
-    batch.freed += file.delete(batch.lost)
+    freed = file.delete(batch.lost)
+    batch.lost_bytes = sum(size for _, size in batch.lost.values()) - freed
+    batch.freed += freed
 
 
 def _stored(file: SpoolFile, queue: Queue) -> Iterator[tuple[int, int, Queue]]:

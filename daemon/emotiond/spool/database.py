@@ -7,8 +7,9 @@ be missing after a power failure, in which case the database is whole and only y
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -32,18 +33,23 @@ _TABLES = (
     """CREATE TABLE events (
          seq INTEGER PRIMARY KEY, stream INTEGER NOT NULL, ms INTEGER NOT NULL, n INTEGER NOT NULL,
          captured_us INTEGER NOT NULL, arrived REAL NOT NULL, size INTEGER NOT NULL, record BLOB NOT NULL)""",
-    "CREATE INDEX events_by_stream ON events (stream, seq, size)",
-    "CREATE INDEX events_by_id ON events (stream, ms, n, seq, size)",
+    "CREATE INDEX events_by_stream ON events (stream, seq, ms, n, size)",
     f"PRAGMA user_version={_FORMAT}",
 )
 COLUMNS = "seq, stream, ms, n, captured_us, arrived, size, record"
 _INSERT = f"INSERT OR REPLACE INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE = """INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET
+             live = excluded.live, last_ms = excluded.last_ms, last_n = excluded.last_n, acked = excluded.acked,
+             acked_ms = excluded.acked_ms, acked_n = excluded.acked_n"""  # leaves the index of names alone
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 Row = tuple[int, int, int, int, int, float, int, bytes]
 """seq, stream, ms, n, captured_us, arrived, size, record."""
+
+StreamRow = tuple[int, str, bool, int, int, int, int, int]
+"""number, name, live, last_ms, last_n, acked, acked_ms, acked_n."""
 
 
 class CorruptRecordError(ValueError):
@@ -95,6 +101,10 @@ class Position:
     waiting: int = 0
     waiting_bytes: int = 0
 
+    def row(self, name: str) -> StreamRow:
+        """Returns what the database keeps of it."""
+        return self.number, name, self.live, *self.last, self.acked, *self.acked_id
+
 
 class SpoolFile:
     """The database, for one thread at a time. Every method may raise sqlite3.Error."""
@@ -144,11 +154,9 @@ class SpoolFile:
         """Returns all streams by name; how much of each waits is not counted."""
         return read_positions(self._db)
 
-    def save_positions(self, positions: Mapping[str, Position]) -> None:
+    def save_positions(self, rows: Iterable[StreamRow]) -> None:
         """Stores streams; in a transaction."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            ((p.number, name, p.live, *p.last, p.acked, *p.acked_id) for name, p in positions.items()))
+        self._db.executemany(_SAVE, rows)
 
     def bytes(self) -> int:
         """Returns the size of all events, acknowledged ones included."""
@@ -180,11 +188,12 @@ class SpoolFile:
             "SELECT count(*), coalesce(sum(size), 0) FROM events WHERE stream = ? AND seq > ?",
             (stream, seq)).fetchone()
 
-    def find(self, stream: int, entry_id: EntryId, after: int) -> Row | None:
-        """Returns a stream's event with this entry id after a seq."""
+    def find(self, stream: int, ids: Collection[EntryId], after: int, through: int) -> list[Row]:
+        """Returns a stream's events with these entry ids after one seq and up to another, in one pass over those."""
+        wanted = ", ".join(["(?, ?)"] * len(ids))
         return self._db.execute(
-            f"SELECT {COLUMNS} FROM events WHERE stream = ? AND ms = ? AND n = ? AND seq > ?",
-            (stream, *entry_id, after)).fetchone()
+            f"SELECT {COLUMNS} FROM events WHERE stream = ? AND seq > ? AND seq <= ? AND (ms, n) IN (VALUES {wanted})",
+            (stream, after, through, *chain.from_iterable(ids))).fetchall()
 
     def first_above(self, stream: int, entry_id: EntryId, through: int) -> int | None:
         """Returns the seq of a stream's first event up to a seq whose entry id is above one, None without one."""

@@ -103,8 +103,11 @@ class Disk:
     def read(self, queue: Queue, most: int) -> list[Entry]:
         """Returns the first of a stream's events that wait, with those that only memory has where the disk fails."""
         memory, position = self._memory, queue.position
+        with memory.lock:
+            if found := memory.read(queue, most):  # it came with a commit a moment ago
+                return found
         rows = self.do(lambda file: file.after(position.number, position.acked, most))
-        if rows is None and position.waiting > queue.unstored:
+        if rows is None and queue.stored:
             return []  # what memory has must not overtake it
         entries: list[Entry] = []
         for seq, _, ms, n, captured_us, arrived, size, record in rows or ():
@@ -118,7 +121,7 @@ class Disk:
                     seq, (ms, n), fields, captured_us, arrived if seq > self.inherited else math.nan, size))
         with memory.lock:
             if memory.failing and len(rows or ()) < most:
-                entries += memory.read(queue, most - len(entries))
+                entries += memory.read_unstored(queue, most - len(entries))
             if entries:
                 queue.sent = max(queue.sent, entries[-1].seq)
         return entries

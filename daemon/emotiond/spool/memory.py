@@ -1,11 +1,11 @@
 """What the spool knows without its disk: the streams' queues and the events that are not stored yet, under one lock."""
 
 import logging
+import math
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Literal, Protocol
 
@@ -14,6 +14,7 @@ from emotiond.spool.database import Position
 from emotiond.spool.queues import Entry, Incoming, Queue
 
 MEMORY_BYTES = 32 << 20    # most bytes of events that wait for the disk
+FRESH_BYTES = 2 << 20      # of stored events that are kept for the publisher, which else reads them from the disk
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,12 @@ class Memory:
 
     Attributes:
         lock: guards everything here, and is never held for long.
-        came_in: told of each event that is put.
+        came_in: told when an event is put and only memory has none yet.
         sendable: told when there may be something to send.
         went_out: told when events leave.
         queues: stream -> its events.
         incoming: those that only memory has.
+        fresh_bytes: size of the stored events that memory still has.
         damaged: seq -> size of events that cannot be read, until they are removed.
         failing: why the disk takes no events at present, None while it does.
         seq: that of the last event that was put.
@@ -55,6 +57,7 @@ class Memory:
         self.came_in, self.sendable, self.went_out = (threading.Condition(self.lock) for _ in range(3))
         self.queues: dict[str, Queue] = {}
         self.incoming = Incoming()
+        self.fresh_bytes = 0
         self.damaged: dict[int, int] = {}
         self.failing: str | None = None
         self.seq = time.time_ns() // 1000    # above those of earlier runs, also where they cannot be read
@@ -72,11 +75,12 @@ class Memory:
 
     def add(self, queue: Queue, entry: Entry) -> None:
         """Takes a new event."""
+        if not self.incoming.bytes:
+            self.came_in.notify()
         self.incoming.add(queue, entry)
         queue.changed = True
         queue.position.waiting += 1
         queue.position.waiting_bytes += entry.size
-        self.came_in.notify()
 
     def make_room(self, size: int) -> bool:
         """Drops the oldest events that only memory has until it has room; returns whether that was possible."""
@@ -101,12 +105,33 @@ class Memory:
         """Tells whether a stream has events that the publisher may see."""
         return queue.position.waiting > (0 if self.failing else queue.unstored)
 
+    def keep_fresh(self, queue: Queue, entries: list[Entry]) -> None:
+        """Keeps a stream's events that were just stored, where there is room and all that wait before them are kept."""
+        size = sum(entry.size for entry in entries)
+        if queue.stored == len(queue.fresh) + len(entries) and self.fresh_bytes + size <= FRESH_BYTES:
+            queue.fresh.extend(entries)
+            self.fresh_bytes += size
+
+    def drop_fresh(self, queue: Queue, through: float = math.inf) -> None:
+        """Keeps a stream's stored events up to a seq no longer."""
+        while queue.fresh and queue.fresh[0].seq <= through:
+            self.fresh_bytes -= queue.fresh.popleft().size
+
     def is_full(self, max_bytes: int) -> bool:
         """Tells whether the readers of files have to wait."""
         waiting = sum(queue.position.waiting_bytes for queue in self.queues.values())
         return waiting >= max_bytes or self.incoming.bytes >= MEMORY_BYTES
 
     def read(self, queue: Queue, most: int) -> list[Entry]:
+        """Returns the first of a stream's events where memory has them, those not stored only while the disk fails."""
+        entries = list(islice(queue.fresh, most))
+        if self.failing and len(entries) == queue.stored:
+            entries += self.read_unstored(queue, most - len(entries))
+        if entries:
+            queue.sent = max(queue.sent, entries[-1].seq)
+        return entries
+
+    def read_unstored(self, queue: Queue, most: int) -> list[Entry]:
         """Returns the first of a stream's events that only memory has; they count as produced now."""
         entries = list(islice(self.incoming.of(queue), most))
         new = [entry.seq for entry in entries if entry.seq > queue.produced]
@@ -132,6 +157,7 @@ class Memory:
 
     def count_again(self, queue: Queue, events: int, size: int) -> None:
         """Compares what waits of a stream with what a database has of it."""
+        self.drop_fresh(queue)
         position = queue.position
         before = position.waiting
         position.waiting = queue.unstored + events
@@ -142,35 +168,52 @@ class Memory:
 
     def begin(self, kept_since: float) -> Batch:
         """Returns what a commit has to do, where events that were acknowledged by a monotonic time may go."""
-        queues = list(self.queues.values())
+        queues = self.queues.values()
         batch = Batch(
-            self.incoming.all(),
-            {queue.name: replace(queue.position) for queue in queues if queue.changed and not queue.forgotten},
+            self.incoming.all(), self.incoming.bytes,
+            {queue: queue.position.row(queue.name) for queue in queues if queue.changed and not queue.forgotten},
             {queue: through for queue in queues if (through := queue.kept_until(kept_since))}, set(self.damaged),
             [queue for queue in queues if queue.forgotten])
+        for queue in batch.positions:
+            queue.changed = False
         self.writing = batch.last_seq
         return batch
 
-    def settle(self, batch: Batch) -> None:
-        """Does in memory what a commit did on the disk."""
+    def end(self, batch: Batch, *, written: bool) -> None:
+        """Does in memory what a commit did on the disk, or has the next one do it."""
+        self.writing = 0
+        if not written:
+            for queue in batch.positions:
+                queue.changed = True
+        elif not batch.empty:
+            self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
         if self.failing:
             log.info("events are stored on the disk again")
             self.failing = None
-        self.incoming.remove_through(batch.last_seq)
-        for queue, count in Counter(queue for queue, entry in batch.entries if entry.seq > queue.produced).items():
-            self.listener.produced(queue.name, count)
+        produced = defaultdict[Queue, int](int)
         for queue, entry in batch.entries:
-            queue.produced = max(queue.produced, entry.seq)
+            if entry.seq > queue.produced:
+                queue.produced = entry.seq
+                produced[queue] += 1
+        for queue, count in produced.items():
+            self.listener.produced(queue.name, count)
+        stored = defaultdict[Queue, list[Entry]](list)
+        for queue, entry in self.incoming.remove_through(batch.last_seq):
+            if entry.seq not in batch.lost:
+                stored[queue].append(entry)
         for queue, size in batch.lost.values():
+            self.drop_fresh(queue)
             self.leave(queue, 1, size)
             self.listener.lost(queue.name, "spool_full", 1)
+        for queue, entries in stored.items():
+            self.keep_fresh(queue, entries)
         for queue, through in batch.expired.items():
             while queue.kept and queue.kept[0][1] <= through:
                 queue.kept.popleft()
         for seq in batch.damaged:
             self.damaged.pop(seq, None)
-        for name, position in batch.positions.items():
-            self.queues[name].changed = self.queues[name].position != position
         for queue in batch.forgotten:
             if queue.forgotten:  # else it came back meanwhile
                 del self.queues[queue.name]

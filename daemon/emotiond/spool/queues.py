@@ -40,6 +40,7 @@ class Queue:
         produced: seq of the last event that was counted as produced.
         sent: seq of the last event that the publisher has seen, which may therefore be in Redis.
         unstored: how many events only memory has.
+        fresh: the first that wait, where all before them are sent and memory still has them; they are stored.
         oldest_us: capture time of the first that waits, as last looked up; 0 for none.
         kept: when events were acknowledged, and up to which seq; until they have been kept long enough.
         wanted: whether events may still come; else it goes once `forgotten` is set.
@@ -53,10 +54,16 @@ class Queue:
     produced: int = 0
     sent: int = 0
     unstored: int = 0
+    fresh: deque[Entry] = field(default_factory=deque[Entry])
     oldest_us: int = 0
     kept: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
     wanted: bool = False
     forgotten: bool = False
+
+    @property
+    def stored(self) -> int:
+        """How many events wait that are on the disk."""
+        return self.position.waiting - self.unstored
 
     @property
     def is_gone(self) -> bool:
@@ -102,10 +109,14 @@ class Incoming:
         self.bytes += entry.size
         queue.unstored += 1
 
-    def remove_through(self, seq: int) -> None:
-        """Removes those that are on the disk now."""
+    def remove_through(self, seq: int) -> list[tuple[Queue, Entry]]:
+        """Removes and returns those that are on the disk now."""
+        removed: list[tuple[Queue, Entry]] = []
         while self._entries and self._entries[0][1].seq <= seq:
-            self._left(*self._entries.popleft())
+            queue, entry = first = self._entries.popleft()
+            self._left(queue, entry)
+            removed.append(first)
+        return removed
 
     def remove_of(self, queue: Queue, through: int) -> None:
         """Removes those of a stream up to a seq, which Redis has."""

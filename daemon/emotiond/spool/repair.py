@@ -73,7 +73,7 @@ def _copy_readable(path: Path, file: SpoolFile, known: Mapping[str, Position], w
                         continue
                     file.insert([row])
                     count += 1
-        file.save_positions(positions)
+        file.save_positions(position.row(name) for name, position in positions.items())
     return count
 
 

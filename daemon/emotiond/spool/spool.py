@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from emotiond.events import EntryId
@@ -18,7 +18,9 @@ from emotiond.spool.disk import Disk
 from emotiond.spool.memory import Listener, Memory
 from emotiond.spool.queues import Entry
 
-GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one
+GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one, at least
+GATHER_MOST = 0.1
+GATHER_TIMES = 40          # after a dear one, as many times the processor time it took: commits take 2.5 % of a core
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
 _POLL_SECONDS = 0.1        # how soon a thread that waits for room notices that it shall stop
 _OVERHEAD = 120            # bytes of an event beside its fields, in the table and its index, about
@@ -98,7 +100,7 @@ class Spool:
             arrived: monotonic seconds when the frame was read.
             arrived_us: the host's clock then, or None for a file's frame.
         """
-        size = sum(len(key) + len(value) for key, value in fields.items()) + _OVERHEAD
+        size = sum(map(len, fields)) + sum(map(len, fields.values())) + _OVERHEAD
         memory = self._memory
         with memory.lock:
             queue = memory.queues[stream]
@@ -120,52 +122,66 @@ class Spool:
 
     def run(self) -> None:
         """Commits what comes in until `stop`, and then once more; the whole life of the spool's thread."""
-        due = 0.0
+        due = removal = 0.0
         while not self._stop.is_set():
             with self._memory.lock:
                 if not self._memory.incoming.bytes:
                     self._memory.came_in.wait(IDLE_SECONDS)
             self._stop.wait(max(due - time.monotonic(), 0.0))  # a lone event does not wait for others
-            self.commit()
-            due = time.monotonic() + (IDLE_SECONDS if self.failing else GATHER_SECONDS)
+            begin = time.thread_time()
+            if time.monotonic() < removal:
+                self.commit(removes=False)
+            else:
+                self.commit()
+                removal = time.monotonic() + IDLE_SECONDS
+            gather = min(max(GATHER_TIMES * (time.thread_time() - begin), GATHER_SECONDS), GATHER_MOST)
+            due = time.monotonic() + (IDLE_SECONDS if self.failing else gather)
         self.commit()
 
-    def commit(self) -> None:
-        """Writes what came in and what Redis acknowledged, and removes what was kept long enough; all or nothing."""
+    def commit(self, *, removes: bool = True) -> None:
+        """Writes what came in and what Redis acknowledged, and removes what was kept long enough; all or nothing.
+
+        Args:
+            removes: False leaves what was kept long enough to a later commit, which removes more at once and cheaper.
+        """
         memory = self._memory
         with self._disk.lock:
             self._disk.open_late()
             with memory.lock:
-                batch = memory.begin(time.monotonic() - self._keep_seconds if self.expires else -math.inf)
+                batch = memory.begin(time.monotonic() - self._keep_seconds if removes and self.expires else -math.inf)
+            written = False
             try:
-                if not batch.empty and self._disk.write(batch, self.max_bytes):
-                    with memory.lock:
-                        memory.settle(batch)
+                written = batch.empty or self._disk.write(batch, self.max_bytes)
             finally:
-                memory.writing = 0
+                with memory.lock:
+                    memory.end(batch, written=written)
             self._disk.look_up_oldest(IDLE_SECONDS)
         self.commits += 1
 
     def pending(self, most: int) -> dict[str, list[Entry]]:
         """Returns up to `most` of the oldest entries of each stream that has any to send; they stay."""
-        with self._disk.lock:
-            with self._memory.lock:
-                queues = [queue for queue in self._memory.queues.values() if self._memory.has_to_send(queue)]
-            found = {queue.name: self._disk.read(queue, most) for queue in queues}
-        return {stream: entries for stream, entries in found.items() if entries}
+        with self._memory.lock:
+            found = {queue: self._memory.read(queue, most)
+                     for queue in self._memory.queues.values() if self._memory.has_to_send(queue)}
+        if unread := [queue for queue, entries in found.items() if not entries]:
+            with self._disk.lock:
+                found |= {queue: self._disk.read(queue, most) for queue in unread}
+        return {queue.name: entries for queue, entries in found.items() if entries}
 
-    def find(self, stream: str, entry_id: EntryId) -> tuple[int, dict[str, bytes]] | None:
-        """Returns seq and fields of the waiting event with an entry id, None without one."""
+    def find(self, stream: str, ids: Collection[EntryId], through: int) -> dict[EntryId, dict[str, bytes]]:
+        """Returns the fields of a stream's waiting events up to a seq that have one of some entry ids."""
+        found: dict[EntryId, dict[str, bytes]] = {}
         with self._disk.lock:
             queue = self._memory.queues[stream]
             position = queue.position
-            row = self._disk.do(lambda file: file.find(position.number, entry_id, position.acked))
-            with contextlib.suppress(CorruptRecordError):
-                if row:
-                    return row[0], decode_record(row[7])
+            rows = self._disk.do(lambda file: file.find(position.number, ids, position.acked, through))
+            for _, _, ms, n, _, _, _, record in rows or ():
+                with contextlib.suppress(CorruptRecordError):
+                    found[ms, n] = decode_record(record)
             with self._memory.lock:
-                return next(((entry.seq, entry.fields) for entry in self._memory.incoming.of(queue)
-                             if entry.id == entry_id), None)
+                found |= {entry.id: entry.fields for entry in self._memory.incoming.of(queue)
+                          if entry.seq <= through and entry.id in ids}
+        return found
 
     def acknowledge(self, stream: str, entries: list[Entry]) -> None:
         """Notes that Redis has entries, the first of those that `pending` returned for a stream."""
@@ -176,6 +192,7 @@ class Spool:
             position = queue.position
             position.acked, position.acked_id = entries[-1].seq, entries[-1].id
             self._memory.leave(queue, len(entries), sum(entry.size for entry in entries))
+            self._memory.drop_fresh(queue, position.acked)
             queue.kept.append((time.monotonic(), position.acked))
             queue.changed = True
             if self.failing and queue.unstored:  # some were sent from memory
@@ -194,6 +211,7 @@ class Spool:
             position = queue.position
             first, events, size = self._disk.do(lambda file: _kept_above(file, position, last)) or (None, 0, 0)
             with self._memory.lock:
+                self._memory.drop_fresh(queue)
                 position.acked_id, queue.changed = last, True
                 if first is not None:
                     gone = [s for seq, s in self._memory.damaged.items() if first <= seq <= position.acked]
@@ -205,18 +223,19 @@ class Spool:
 
     def raise_ids(self, stream: str, entries: list[Entry], above: EntryId) -> None:
         """Gives entries that are about to be sent ids above `above` and in order, and those to come too."""
-        with self._disk.lock:
-            queue, changed = self._memory.queues[stream], list[Entry]()
+        changed: list[Entry] = []
+        with self._memory.lock:
+            queue = self._memory.queues[stream]
             for entry in entries:
                 if entry.id <= above:
                     entry.id = (above[0], above[1] + 1)
                     changed.append(entry)
                 above = entry.id
-            if changed:  # where the disk fails, a run after this one may not know them again
+            queue.ids.rise_above(above)
+            queue.position.last, queue.changed = queue.ids.last, True
+        if changed:  # where the disk fails, a run after this one may not know them again
+            with self._disk.lock:  # after a commit that may have stored them under their old ids
                 self._disk.do(lambda file: file.set_ids((entry.id, entry.seq) for entry in changed))
-            with self._memory.lock:
-                queue.ids.rise_above(above)
-                queue.position.last, queue.changed = queue.ids.last, True
 
     def wait(self, seconds: float) -> bool:
         """Waits until there may be something to send, at most so long; returns whether it had to wait."""
