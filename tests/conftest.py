@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.support import leaks
 from tests.support.helm import helm_works
 from tests.support.images import find_compose, find_hadolint
 from tests.support.process import EXISTING
@@ -152,6 +153,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     causes = Counter(_cause(report) for report in reports)
     listed = ", ".join(f"{cause}: {count}" for cause, count in causes.most_common())
     terminalreporter.write_line(f"not run: {causes.total()}" + (f" ({listed})" if causes else ""), yellow=bool(causes))
+    terminalreporter.write_line(leaks.summary())
     for name, part in PARTS.items():
         if f"{name} missing" in causes:
             terminalreporter.write_line(f"  {name}: {part.mend}", yellow=True)

@@ -167,7 +167,9 @@ class Service:
         elif self._stuck is None:
             log.error("%s", stuck)
         self._stuck = stuck
-        self._manager.status(stuck or self.not_ready() or f"{len(self.pipeline.readers)} streams")
+        count = len(self.pipeline.readers)
+        streams = "1 stream" if count == 1 else f"{count} streams"
+        self._manager.status(stuck or self.not_ready() or streams)
 
     def _analyzing(self) -> tuple[bool, int]:
         """Returns whether frames wait or are analysed, and how many the analyzers have done with."""

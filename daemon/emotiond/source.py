@@ -20,7 +20,7 @@ from emotiond.config import StreamConfig
 from emotiond.frames import Clock
 from emotiond.redact import redact
 
-EndReason = Literal["eof", "stall", "error", "format_change"]
+EndReason = Literal["eof", "stall", "error"]
 
 MAX_ERRORS_IN_A_ROW = 100       # undecodable packets before a live stream is opened anew
 SLICE_SECONDS = 1.0            # how long one read of RTSP may block, so that stopping is quick

@@ -12,7 +12,7 @@ NONE_YET = (1, 1)      # anything is red
 
 DROPS = {"newer_frame": RED, "stale": ORANGE, "max_fps": SKY, "too_large": PURPLE, "inference_error": YELLOW,
          "shutdown": GREY}
-ENDS = {"error": RED, "stall": ORANGE, "eof": SKY, "format_change": PURPLE}
+ENDS = {"error": RED, "stall": ORANGE, "eof": SKY}
 OUTCOMES = {"refused": RED, "timeout": ORANGE, "auth": PURPLE, "not_found": YELLOW, "protocol": BLUE}
 EMOTIONS: dict[str, str] = dict(zip(("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
                     (RED, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY), strict=True))

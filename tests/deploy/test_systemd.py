@@ -163,7 +163,7 @@ def test_it_starts_publishes_reloads_and_stops(unit: Unit) -> None:
     assert logged.index('"message": "emotiond ') < logged.index("Started emotiond.service")    # not before it is ready
     assert "onnxruntime" not in logged      # it has what it looks for in /proc
     unit.wait_for_events("door")
-    poll(lambda: unit.show("StatusText") == "1 streams", 30, lambda: unit.show("StatusText"))
+    poll(lambda: unit.show("StatusText") == "1 stream", 30, lambda: unit.show("StatusText"))
     assert unit.machine.check("stat", "--format=%U %a", "/var/lib/emotiond/spool.db").split() == ["emotiond", "600"]
 
     unit.configure(redis=redis, streams={"door": CAMERA, "hall": CAMERA})

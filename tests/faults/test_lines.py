@@ -21,7 +21,7 @@ from tests.support.waiting import free_port, poll
 pytestmark = pytest.mark.slow
 
 FPS = 5      # two busy cores hold that for all streams
-PASSWORD, WRONG_PASSWORD = "the-right-one", "not-this-one"
+PASSWORD, WRONG_PASSWORD = "hunter2-is-right", "hunter2-is-not"
 REFUSED_SECONDS = 4.0
 PATIENCE = f"""
 import emotiond.opening, emotiond.stream

@@ -22,7 +22,7 @@ STREAMS = ("door", "shared", "deleted", "taken")
 SLOTS = 16_384      # of a cluster
 FOREIGN_TYPE = "someone.elses.v1"
 FOREIGN_MS = 4_000_000_000_000      # a century ahead
-PASSWORD, WRONG_PASSWORD = "the-right-secret", "not-the-right-one"
+PASSWORD, WRONG_PASSWORD = "hunter2-is-right", "hunter2-is-not"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.support.commands import run
 from tests.support.daemon import Daemon, endless, write_config
 from tests.support.events import assert_whole, read_entries
 from tests.support.pictures import face_frames
-from tests.support.redis_groups import Watched
+from tests.support.redis_groups import Cluster, Watched
 from tests.support.redis_server import RedisServer
 from tests.support.videos import write_video
 from tests.support.waiting import poll
@@ -152,5 +152,25 @@ def test_sentinels_and_their_primary_are_asked_over_tls(tls: Tls, clip: Path, tm
         poll(lambda: len(read_entries(watched.primary().client, "door")) > FPS, 30, daemon.output)
         assert daemon.end() == 0
         entries = read_entries(watched.primary().client, "door")
+    assert_whole(entries)
+    assert len(entries) == daemon.log_entries("stopped")[0]["frames_analyzed"]
+
+
+@pytest.mark.slow
+def test_a_clusters_nodes_are_asked_over_tls_also_after_one_died(tls: Tls, clip: Path, tmp_path: Path) -> None:
+    with (
+        Cluster(tmp_path / "cluster", tls) as cluster,
+        Daemon(tmp_path / "daemon", {"door": endless(clip, FPS)}, cluster.url) as daemon,
+    ):
+        client = cluster.client
+        assert client
+        poll(lambda: len(read_entries(client, "door")) > FPS, 30, daemon.output)
+        old = cluster.primary_of("emotions:door")
+        old.kill()
+        poll(lambda: cluster.failed_over_from(old), 60, "no replica took over")
+        published = daemon.scrape()("events_published_total")
+        daemon.wait_for(lambda scrape: scrape("events_published_total") > published + FPS, "events go on")
+        assert daemon.end() == 0
+        entries = read_entries(client, "door")
     assert_whole(entries)
     assert len(entries) == daemon.log_entries("stopped")[0]["frames_analyzed"]

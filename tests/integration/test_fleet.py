@@ -14,7 +14,7 @@ from tests.support.events import read_entries
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 
-PASSWORD, TOKEN = "hunter2secret", "open-sesame-4711"
+PASSWORD, TOKEN = "hunter2secret", "hunter2-open-sesame"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 

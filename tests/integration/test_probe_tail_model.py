@@ -23,7 +23,7 @@ from tests.support.videos import write_audio, write_video
 from tests.support.waiting import free_port, poll
 
 WEIGHTS = Path(emotionnet.__file__).parent / "weights"
-SECRET = "s3cr3t-word"
+SECRET = "s3cr3t-hunter2"
 START = "2026-01-31T12:00:00Z"
 
 

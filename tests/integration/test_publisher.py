@@ -373,9 +373,9 @@ def test_a_key_that_refuses_costs_no_core_and_its_events_come_once_it_is_mended(
 
 def test_user_name_and_password_file_go_before_the_urls(tmp_path: Path, require_server: object) -> None:
     require_server("redis-server")  # pyright: ignore[reportCallIssue]
-    with RedisServer(tmp_path / "redis", password="right-one") as server:
-        (tmp_path / "secret").write_text("right-one\n")
-        url = f"redis://nobody:wrong@127.0.0.1:{server.port}/0"
+    with RedisServer(tmp_path / "redis", password="hunter2-right") as server:
+        (tmp_path / "secret").write_text("hunter2-right\n")
+        url = f"redis://nobody:hunter2-wrong@127.0.0.1:{server.port}/0"
         client = connect(RedisConfig(url=url, username="default", password_file=tmp_path / "secret"), url)
         assert client.ping()
 
@@ -386,7 +386,7 @@ def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
     monkeypatch.setattr(publisher, "TRIM_SECONDS", 0.1)
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     user = re.findall(r"`ACL SETUSER (emotiond .*?)`", page)[0].split()
-    url = redis_server.url.replace("127.0.0.1", "emotiond:PASSWORD@127.0.0.1")
+    url = redis_server.url.replace("127.0.0.1", "emotiond:hunter2@127.0.0.1")
     for missing in (None, *(word for word in user if word.startswith("+"))):
         redis_server.client.flushall()
         redis_server.client.execute_command("ACL", "DELUSER", "emotiond")

@@ -20,7 +20,7 @@ from tests.support.videos import write_video
 from tests.support.waiting import free_port, poll
 
 FPS = 10
-TOKEN = "open-sesame-4711"
+TOKEN = "hunter2-open-sesame"
 
 
 class Scene:

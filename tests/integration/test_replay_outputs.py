@@ -29,7 +29,7 @@ def smile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_redis_that_is_not_there_is_said_in_one_sentence_without_the_password(smile: Path) -> None:
-    ended = call("replay", smile, "--redis", f"redis://:s3cr3t-word@127.0.0.1:{free_port()}/0")
+    ended = call("replay", smile, "--redis", f"redis://:s3cr3t-hunter2@127.0.0.1:{free_port()}/0")
 
     assert ended.code == 69
     assert re.fullmatch(r"emotiond: Redis at \S+ failed \(connection: .*\); check redis\.url.*\n", ended.err)

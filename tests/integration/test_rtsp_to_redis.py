@@ -21,10 +21,10 @@ from tests.support.rtsp import Mount, RtspServer
 from tests.support.videos import write_camera_copy
 from tests.support.waiting import poll
 
-PASSWORD = "p@ss/w:d%41&more"      # %41 is no A: it stands for itself
-WRONG_PASSWORD = "nobodys-own"
-REDIS_PASSWORD = "redis@own/secret"
-TOKEN = "t0ken-in-a-query"
+PASSWORD = "p@ss/w:d%41&hunter2"      # %41 is no A: it stands for itself
+WRONG_PASSWORD = "hunter2-nobodys-own"
+REDIS_PASSWORD = "redis@own/hunter2"
+TOKEN = "hunter2-in-a-query"
 SECRETS = [form for secret in (PASSWORD, WRONG_PASSWORD, REDIS_PASSWORD, TOKEN) for form in (secret, quote(secret, ""))]
 
 WOMAN = ("woman-tcp", "woman-udp", "url-password", "password-file")

@@ -71,7 +71,7 @@ def test_rtsp_mounts_of_every_codec_play_and_end(
 
 
 def test_rtsp_asks_for_the_password_and_knows_its_paths(clip: Path, serve_rtsp: ServeRtsp) -> None:
-    server = serve_rtsp({"/lobby": clip}, user="ada", password="p@ss/w:d")
+    server = serve_rtsp({"/lobby": clip}, user="ada", password="p@ss/w:hunter2")
 
     assert watch(server.url("/lobby"), 1)
     with pytest.raises(av.error.HTTPUnauthorizedError):
@@ -111,7 +111,7 @@ def test_a_killed_redis_keeps_what_its_persistence_promises(
     persistence: Persistence, kept: bool, tmp_path: Path, require_server: Callable[[str], None]
 ) -> None:
     require_server("redis-server")
-    with RedisServer(tmp_path / "redis", persistence=persistence, password="p@ss") as server:
+    with RedisServer(tmp_path / "redis", persistence=persistence, password="p@ss-hunter2") as server:
         server.client.set("key", "value")
         server.kill()
         with pytest.raises(redis.ConnectionError):

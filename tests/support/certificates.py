@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOOPBACK = "IP:127.0.0.1"
 ANY_NAME = "&ssl_check_hostname=false"
@@ -34,6 +35,8 @@ class Tls:
         authority: who signed both.
         client: what lets a client in.
         settings: of a server, as in redis.conf and in a Sentinel's.
+        words: for redis-cli.
+        options: of redis-py's clients.
         query: of a URL; at another address than loopback's it asks for no name.
     """
 
@@ -44,6 +47,11 @@ class Tls:
         server = make_certificate(self.authority, "server", address)
         self.settings = {"tls-cert-file": str(server.file), "tls-key-file": str(server.key),
                          "tls-ca-cert-file": str(self.authority.file), "tls-replication": "yes"}
+        self.words = ("--tls", "--cacert", str(self.authority.file), "--cert", str(self.client.file),
+                      "--key", str(self.client.key))
+        self.options: dict[str, Any] = {
+            "ssl": True, "ssl_ca_certs": str(self.authority.file), "ssl_certfile": str(self.client.file),
+            "ssl_keyfile": str(self.client.key)}
         self.query = (f"ssl_ca_certs={self.authority.file}&ssl_certfile={self.client.file}"
                       f"&ssl_keyfile={self.client.key}{'' if address == LOOPBACK else ANY_NAME}")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from emotiond import cli
 from tests.support.daemon import with_path
+from tests.support.leaks import look
 
 DEADLINE_S = 100.0      # under that of a test, so that a hang shows its output
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -30,6 +31,9 @@ class Ended:
     code: int
     out: str
     err: str
+
+    def __post_init__(self) -> None:
+        look("commands' outputs", self.out + self.err)
 
     @property
     def lines(self) -> list[str]:

@@ -3,7 +3,7 @@
 STATES = {"connecting", "running", "stalled", "backoff", "auth_failed", "not_found", "ended"}
 EMOTIONS = {"angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"}
 OUTCOMES = {"ok", "refused", "timeout", "auth", "not_found", "protocol"}
-ENDS = {"eof", "stall", "error", "format_change"}
+ENDS = {"eof", "stall", "error"}
 DROPS = {"newer_frame", "max_fps", "stale", "too_large", "inference_error", "shutdown"}
 KINDS = {"connection", "timeout", "oom", "readonly", "noreplicas", "loading", "max_clients", "auth", "noperm", "moved",
          "other"}

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -20,6 +22,7 @@ import emotiond
 import emotionnet
 import emotiontrain
 import yunet
+from tests.support.leaks import look, look_at_arguments
 from tests.support.process import ServerProcess
 from tests.support.waiting import free_port, poll
 
@@ -157,6 +160,26 @@ class Daemon(ServerProcess):
         except subprocess.TimeoutExpired:
             raise AssertionError(f"emotiond did not end within {deadline_s:g} s\n{self.output()}") from None
 
+    def start(self) -> None:
+        """Starts it and returns once it is ready.
+
+        Raises:
+            AssertionError: it ended, or was not ready in time; with the end of its output.
+        """
+        super().start()
+        look_at_arguments(self.child.pid)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.runs:
+                look_at_arguments(self.child.pid)
+        finally:
+            super().__exit__(kind, error, trace)
+        if error is None and self.log.exists():
+            look("logs", self.log.read_bytes())
+
     def log_entries(self, message: str = "") -> list[dict[str, Any]]:
         """Returns the lines of its log that hold this text, parsed; lines that are no JSON stay out."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -178,10 +201,10 @@ def get_page(port: int, path: str, accept: str = "*/*") -> Answer:
     request = Request(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
     try:
         with urlopen(request, timeout=10) as reply:
-            return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
+            return _answer(reply.status, reply.headers, reply.read())
     except HTTPError as error:
         with error:
-            return Answer(error.code, error.headers["Content-Type"], error.read().decode())
+            return _answer(error.code, error.headers, error.read())
 
 
 def send(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
@@ -190,9 +213,14 @@ def send(port: int, method: str, path: str, body: bytes | None, headers: Mapping
     try:
         connection.request(method, path, body, {name: value.encode() for name, value in headers.items()})
         reply = connection.getresponse()
-        return Answer(reply.status, reply.headers["Content-Type"], reply.read().decode())
+        return _answer(reply.status, reply.headers, reply.read())
     finally:
         connection.close()
+
+
+def _answer(status: int, headers: Message, body: bytes) -> Answer:
+    look("pages", f"{headers}\n{body.decode()}")
+    return Answer(status, headers["Content-Type"], body.decode())
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:

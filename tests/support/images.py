@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from tests.support.commands import Ended
 from tests.support.debian import write_pip_configuration
+from tests.support.leaks import look
 
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """What deploy/docker promises to work with: no file system that can be written but the volumes, and no privileges."""
@@ -140,6 +141,7 @@ class Images:
         """Returns what a container wrote to both outputs."""
         ended = subprocess.run(["podman", "logs", container], env=self._environment, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+        look("logs", ended.stdout)
         return ended.stdout
 
     def _call(self, *command: str | Path, deadline_s: float = 120) -> str:

@@ -118,11 +118,15 @@ class Cluster:
         client: for the judge.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Tls | None = None) -> None:
         options = {**_QUICK, "cluster-enabled": "yes", "cluster-config-file": "nodes.conf",
-                   "cluster-node-timeout": "2000", "cluster-replica-validity-factor": "0"}
-        self.servers = [RedisServer(folder / f"node{n}", persistence="aof", options=options) for n in range(6)]
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+                   "cluster-node-timeout": "2000", "cluster-replica-validity-factor": "0",
+                   **({"tls-cluster": "yes"} if tls else {})}
+        self.servers = [RedisServer(folder / f"node{n}", persistence="aof", options=options, tls=tls)
+                        for n in range(6)]
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+        self.url = f"rediss+cluster://{hosts}?{tls.query}" if tls else f"redis+cluster://{hosts}"
+        self._tls = tls
         self._stack = contextlib.ExitStack()
         self.client: RedisCluster | None = None
 
@@ -149,10 +153,11 @@ class Cluster:
             for server in self.servers:
                 stack.enter_context(server)
             nodes = [f"127.0.0.1:{server.port}" for server in self.servers]
-            subprocess.run(["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"],
-                           check=True, capture_output=True, timeout=60)
+            _ask("--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes",
+                 *(self._tls.words if self._tls else ()))
             self.wait_until_whole()
-            self.client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", self.servers[0].port)])
+            self.client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", self.servers[0].port)],
+                                       **(self._tls.options if self._tls else {}))
             stack.callback(self.client.close)
             self._stack = stack.pop_all()
         return self
@@ -176,10 +181,12 @@ class Cluster:
 
 
 def _cluster_info(server: RedisServer) -> str:
-    return subprocess.run(["redis-cli", "-p", str(server.port), "CLUSTER", "INFO"], capture_output=True, text=True,
-                          check=True, timeout=10).stdout
+    return _ask("-p", str(server.port), *server.words, "CLUSTER", "INFO")
 
 
 def _nodes(server: RedisServer) -> list[str]:
-    return subprocess.run(["redis-cli", "-p", str(server.port), "CLUSTER", "NODES"], capture_output=True, text=True,
-                          check=True, timeout=10).stdout.splitlines()
+    return _ask("-p", str(server.port), *server.words, "CLUSTER", "NODES").splitlines()
+
+
+def _ask(*words: str) -> str:
+    return subprocess.run(["redis-cli", *words], capture_output=True, text=True, check=True, timeout=60).stdout

@@ -1,5 +1,6 @@
 """A real redis-server on loopback."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.certificates import Tls
+from tests.support.leaks import look, plant
 from tests.support.process import ServerProcess
 from tests.support.waiting import free_port
 
@@ -49,7 +51,9 @@ class RedisServer(ServerProcess):
         self.url = f"redis://{credentials}127.0.0.1:{self.port}/0"
         settings = {
             "port": str(self.port), "bind": "127.0.0.1", "dir": str(folder), "enable-debug-command": "local",
-            **_SETTINGS[persistence], **({"requirepass": password} if password else {}), **(options or {})}
+            **_SETTINGS[persistence], **({"requirepass": plant(password)} if password else {}), **(options or {})}
+        self.words = tls.words if tls else ()
+        """What redis-cli needs to speak with it, besides the port."""
         if tls:
             self.url = f"rediss{self.url.removeprefix('redis')}?{tls.query}"
             settings |= {"port": "0", "tls-port": str(self.port), **tls.settings}
@@ -72,5 +76,16 @@ class RedisServer(ServerProcess):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.client.close()
-        super().__exit__(kind, error, trace)
+        try:
+            if self.runs and error is None:
+                with contextlib.suppress(redis.RedisError):      # frozen, or its password is another now
+                    self._look()
+        finally:
+            self.client.close()
+            super().__exit__(kind, error, trace)
+
+    def _look(self) -> None:
+        """Looks for planted secrets in every key."""
+        self.client.config_set("rdbcompression", "no")      # which a DUMP follows too
+        for key in self.client.scan_iter(count=1000):
+            look("Redis keys", key + b" " + (self.client.dump(key) or b""))

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import av
 from av.bitstream import BitStreamFilterContext
 
+from tests.support.leaks import plant
 from tests.support.process import ServerProcess
 from tests.support.waiting import free_port, listens
 
@@ -77,7 +78,7 @@ class RtspServer(ServerProcess):
         method: Literal["digest", "basic"] = "digest",
     ) -> None:
         self.port = free_port()
-        self.user, self.password, self._method = user, password, method
+        self.user, self.password, self._method = user, plant(password), method
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._configuration = folder / "rtsp.json"
