@@ -241,6 +241,9 @@ class Publisher:
                 raise page
             there = {parse_id(name): fields for name, fields in page}
             ours = self._spool.find(stream, {last, *there}, may_be_there)
+            if ours is None:
+                raise UnusableKeyError("the spool, which tells what is in Redis already, cannot be read; see to the "
+                                       "disk of spool.path")
             if at_most == format_id(last) and last in ours and last not in there:
                 return last  # ours, and removed by who read it
             for entry_id, fields in there.items():

@@ -386,7 +386,7 @@ def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
     monkeypatch.setattr(publisher, "TRIM_SECONDS", 0.1)
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     user = re.findall(r"`ACL SETUSER (emotiond .*?)`", page)[0].split()
-    url = redis_server.url.replace("127.0.0.1", "emotiond:hunter2@127.0.0.1")
+    url = redis_server.url.replace("127.0.0.1", "emotiond:PASSWORD@127.0.0.1")
     for missing in (None, *(word for word in user if word.startswith("+"))):
         redis_server.client.flushall()
         redis_server.client.execute_command("ACL", "DELUSER", "emotiond")

@@ -1,6 +1,7 @@
 """The spool: bounded, in order and on disk; full, live streams lose their oldest events and readers of files wait."""
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from emotiond.errors import ConfigError
 from emotiond.events import format_id
 from emotiond.spool import Entry, Spool, repair
+from emotiond.spool import commit as commit_module
 from emotiond.spool import disk as disk_module
 from emotiond.spool import memory as memory_module
 from emotiond.spool import spool as spool_module
@@ -970,6 +972,167 @@ def test_memory_never_overtakes_what_the_disk_holds(
 
 def fail_to_read(*_: object) -> None:
     raise sqlite3.OperationalError("disk I/O error")
+
+
+def send_all(place: Place) -> list[int]:
+    """Returns the ticks of what is sent and acknowledged until nothing waits; some events come meanwhile."""
+    sent: list[int] = []
+    for _ in range(6):
+        sent += [round(entry.arrived) - 1 for entry in place.acknowledge("a", 100)]
+        place.put("a")
+    return sent + [round(entry.arrived) - 1 for entry in place.acknowledge("a", 100)]
+
+
+def test_nothing_is_sent_while_a_commit_chooses_what_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("a", events=6)
+    for _ in range(6):
+        place.put("a")
+    pending: list[Entry] = []
+    choose = commit_module._make_room
+
+    def choose_and_be_asked(*arguments: Any) -> None:
+        choose(*arguments)
+        asking.append(spawn(lambda: pending.extend(place.spool.pending(100)["a"])))
+        time.sleep(0.05)
+
+    asking: list[Any] = []
+    monkeypatch.setattr(commit_module, "_make_room", choose_and_be_asked)
+    place.put("a", commit=False)
+    place.put("a")
+    monkeypatch.undo()
+    join(asking)
+
+    assert [round(entry.arrived) - 1 for entry in pending] == [2, 3, 4, 5, 6, 7]
+    assert place.counts.gone == {("a", "spool_full"): 2}
+    place.spool.acknowledge("a", pending)
+    assert send_all(place) == list(range(8, 14))
+    assert place.spool.figures() == (0, 0, 0.0)
+
+
+def test_what_was_sent_from_memory_while_it_was_stored_is_not_sent_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(place.spool, True)
+    for _ in range(20):
+        place.put("a", fields={"data": b"y" * 5000})
+    assert place.spool.failing
+    fill_disk(place.spool, False)
+    sent: list[int] = []
+    store = disk_module.store
+
+    def store_and_send(*arguments: Any) -> None:
+        store(*arguments)
+        for _ in range(2):
+            place.put("a", commit=False)
+        held.extend(place.spool.pending(100)["a"])
+
+    held: list[Entry] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(disk_module, "store", store_and_send)
+        place.spool.commit()
+    assert place.spool.failing is None
+    place.spool.acknowledge("a", held)
+    fill_disk(place.spool, True)
+    for _ in range(3):
+        place.put("a", fields={"data": b"y" * 5000})
+    assert place.spool.failing
+
+    sent = [round(entry.arrived) - 1 for entry in (*held, *place.acknowledge("a", 100))]
+
+    assert sent == list(range(25))
+    assert place.spool.figures() == (0, 0, 0.0)
+
+
+def test_a_file_that_is_lost_while_its_events_are_sent_holds_up_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(*_: object) -> None:
+        patch.undo()
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    for _ in range(3):
+        place.put("a")
+    held = place.spool.pending(100)["a"]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(disk_module, "store", fail_once)
+    monkeypatch.setattr(repair, "_has_stream", lambda *_: False)     # nothing can be read of the old one
+    place.put("a", commit=False)
+    place.spool.commit()
+    place.spool.commit()
+    monkeypatch.undo()
+
+    place.spool.acknowledge("a", held)
+
+    assert send_all(place) == list(range(3, 10))
+    assert place.spool.figures() == (0, 0, 0.0)
+
+
+def test_what_was_just_stored_is_found_also_where_the_disk_cannot_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        place.put("a")
+    entries = place.entries("a")
+    ids = {entry.id for entry in entries}
+    assert place.spool._disk.file
+    monkeypatch.setattr(type(place.spool._disk.file), "find", fail_to_read)
+
+    assert place.spool.find("a", ids, entries[1].seq) == {entry.id: FIELDS for entry in entries[:2]}
+
+    monkeypatch.setattr(memory_module, "FRESH_BYTES", 0)
+    place.put("a")
+    assert place.spool.find("a", ids, entries[1].seq) is None     # there may be more
+
+
+def test_a_stream_that_cannot_be_sent_leaves_room_for_others(place: Place) -> None:
+    for _ in range(memory_module.FRESH_EVENTS + 50):
+        place.put("a")
+    place.put("b")
+    a, b = (place.spool._memory.queues[name] for name in "ab")
+
+    assert (len(a.fresh), len(b.fresh)) == (memory_module.FRESH_EVENTS, 1)
+    for count in (memory_module.FRESH_EVENTS, 50):      # the rest comes from the disk
+        assert len(place.acknowledge("a", 1000)) == count
+    place.put("a")
+    assert len(a.fresh) == 1
+
+
+def test_a_file_that_could_be_opened_only_later_keeps_its_streams_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(_: Path) -> int:
+        monkeypatch.undo()
+        raise OSError(errno.ENOSPC, "no space")
+
+    place = Place("y", "x", path=tmp_path / "spool.db", events=100)
+    place.put("y")
+    place.put("x")
+    place.close()
+    place.streams = ("x", "z")
+    monkeypatch.setattr(disk_module, "claim", fail_once)
+    place.open()
+    assert place.spool.failing
+    place.put("z", commit=False)
+    place.put("x")
+
+    assert place.spool.failing is None
+    assert {name: len(entries) for name, entries in place.spool.pending(10).items()} == {"y": 1, "x": 2, "z": 1}
+    place.close()
+    place.open()
+    assert {name: len(entries) for name, entries in place.spool.pending(10).items()} == {"y": 1, "x": 2, "z": 1}
+    place.close()
+
+
+def test_a_stream_that_went_while_another_looked_may_be_forgotten_again(place: Place) -> None:
+    place.spool.remove_stream("a")
+    place.spool.forget("a")
+    place.spool.commit()
+
+    place.spool.forget("a")
+
+    assert "a" not in place.spool._memory.queues
 
 
 @pytest.mark.usefixtures("read_back")

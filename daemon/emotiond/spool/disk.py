@@ -107,7 +107,7 @@ class Disk:
             if found := memory.read(queue, most):  # it came with a commit a moment ago
                 return found
         rows = self.do(lambda file: file.after(position.number, position.acked, most))
-        if rows is None and queue.stored:
+        if rows is None and queue.last_stored > position.acked:
             return []  # what memory has must not overtake it
         entries: list[Entry] = []
         for seq, _, ms, n, captured_us, arrived, size, record in rows or ():
@@ -125,6 +125,15 @@ class Disk:
             if entries:
                 queue.sent = max(queue.sent, entries[-1].seq)
         return entries
+
+    def count_waiting(self, queue: Queue) -> None:
+        """Counts what waits of a stream where events were lost that the publisher had, and may have acknowledged."""
+        position = queue.position
+        if found := self.do(lambda file: file.count_after(position.number, position.acked)):
+            with self._memory.lock:
+                position.waiting, position.waiting_bytes = found[0] + queue.unstored, found[1] + sum(
+                    entry.size for entry in self._memory.incoming.of(queue))
+                queue.doubtful = False
 
     def look_up_oldest(self, every_seconds: float) -> None:
         """Notes the capture time of each stream's oldest event, where that was not done for so long."""
@@ -160,10 +169,11 @@ class Disk:
         found, stored, seq = file.positions(), file.bytes(), file.last_seq()
         memory = self._memory
         with memory.lock:
+            memory.seq = max(memory.seq, seq)
             memory.take_over(found)
             for queue in memory.queues.values():
                 memory.count_again(queue, *file.count_after(queue.position.number, queue.position.acked))
-            self.file, self.stored_bytes, memory.seq = file, stored, max(memory.seq, seq)
+            self.file, self.stored_bytes = file, stored
 
     def _fail(self, error: Exception) -> None:
         """Goes on from memory until the disk takes events again, or with a new file in the place of a damaged one."""

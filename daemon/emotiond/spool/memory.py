@@ -15,6 +15,7 @@ from emotiond.spool.queues import Entry, Incoming, Queue
 
 MEMORY_BYTES = 32 << 20    # most bytes of events that wait for the disk
 FRESH_BYTES = 2 << 20      # of stored events that are kept for the publisher, which else reads them from the disk
+FRESH_EVENTS = 200         # of them of a stream: one whose key refuses writing leaves room for others
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Memory:
         queues: stream -> its events.
         incoming: those that only memory has.
         fresh_bytes: size of the stored events that memory still has.
+        dropping: whether a commit is under way that may choose stored events to drop, so that none may be sent.
         damaged: seq -> size of events that cannot be read, until they are removed.
         failing: why the disk takes no events at present, None while it does.
         seq: that of the last event that was put.
@@ -58,6 +60,7 @@ class Memory:
         self.queues: dict[str, Queue] = {}
         self.incoming = Incoming()
         self.fresh_bytes = 0
+        self.dropping = False
         self.damaged: dict[int, int] = {}
         self.failing: str | None = None
         self.seq = time.time_ns() // 1000    # above those of earlier runs, also where they cannot be read
@@ -108,9 +111,10 @@ class Memory:
     def keep_fresh(self, queue: Queue, entries: list[Entry]) -> None:
         """Keeps a stream's events that were just stored, where there is room and all that wait before them are kept."""
         size = sum(entry.size for entry in entries)
-        if queue.stored == len(queue.fresh) + len(entries) and self.fresh_bytes + size <= FRESH_BYTES:
+        if queue.all_fresh and len(queue.fresh) < FRESH_EVENTS and self.fresh_bytes + size <= FRESH_BYTES:
             queue.fresh.extend(entries)
             self.fresh_bytes += size
+        queue.last_stored = entries[-1].seq
 
     def drop_fresh(self, queue: Queue, through: float = math.inf) -> None:
         """Keeps a stream's stored events up to a seq no longer."""
@@ -124,8 +128,10 @@ class Memory:
 
     def read(self, queue: Queue, most: int) -> list[Entry]:
         """Returns the first of a stream's events where memory has them, those not stored only while the disk fails."""
+        if self.dropping:
+            return []
         entries = list(islice(queue.fresh, most))
-        if self.failing and len(entries) == queue.stored:
+        if self.failing and queue.all_fresh and len(entries) == len(queue.fresh):
             entries += self.read_unstored(queue, most - len(entries))
         if entries:
             queue.sent = max(queue.sent, entries[-1].seq)
@@ -149,25 +155,39 @@ class Memory:
             self.listener.lost(queue.name, "disk_error", 1)
 
     def take_over(self, positions: Mapping[str, Position]) -> None:
-        """Adds the streams that a database has."""
+        """Adds the streams that a database has, and numbers the others as it does."""
+        numbers = {position.number for position in positions.values()}
+        for name, queue in self.queues.items():
+            if name in positions:
+                queue.position.number = positions[name].number
+            elif queue.position.number in numbers:
+                queue.position.number = max(numbers) + 1
+            numbers.add(queue.position.number)
         for name, position in positions.items():
             if name not in self.queues:
                 self.queues[name] = Queue(name, position, changed=False)
                 self.queues[name].ids.rise_above(max(position.last, position.acked_id))
 
     def count_again(self, queue: Queue, events: int, size: int) -> None:
-        """Compares what waits of a stream with what a database has of it."""
+        """Compares what waits of a stream with what a database has of it, up to this memory's `seq`."""
         self.drop_fresh(queue)
+        queue.last_stored = self.seq if events else 0
         position = queue.position
         before = position.waiting
         position.waiting = queue.unstored + events
         position.waiting_bytes = size + sum(entry.size for entry in self.incoming.of(queue))
         queue.kept = deque([(time.monotonic(), position.acked)] if position.acked else ())
         if before > position.waiting:
+            queue.doubtful = True
             self.listener.lost(queue.name, "disk_error", before - position.waiting)
 
-    def begin(self, kept_since: float) -> Batch:
-        """Returns what a commit has to do, where events that were acknowledged by a monotonic time may go."""
+    def begin(self, kept_since: float, room: int) -> Batch:
+        """Returns what a commit has to do.
+
+        Args:
+            kept_since: acknowledged events may go if they were by this monotonic time.
+            room: bytes by which the database may grow.
+        """
         queues = self.queues.values()
         batch = Batch(
             self.incoming.all(), self.incoming.bytes,
@@ -176,12 +196,12 @@ class Memory:
             [queue for queue in queues if queue.forgotten])
         for queue in batch.positions:
             queue.changed = False
-        self.writing = batch.last_seq
+        self.writing, self.dropping = batch.last_seq, batch.bytes > room
         return batch
 
     def end(self, batch: Batch, *, written: bool) -> None:
         """Does in memory what a commit did on the disk, or has the next one do it."""
-        self.writing = 0
+        self.writing, self.dropping = 0, False
         if not written:
             for queue in batch.positions:
                 queue.changed = True

@@ -40,7 +40,9 @@ class Queue:
         produced: seq of the last event that was counted as produced.
         sent: seq of the last event that the publisher has seen, which may therefore be in Redis.
         unstored: how many events only memory has.
-        fresh: the first that wait, where all before them are sent and memory still has them; they are stored.
+        fresh: the first that wait, where they are stored and memory still has them.
+        last_stored: seq of the last event that went to the disk; 0 where nothing waited there when it was opened.
+        doubtful: whether events were lost that may be in Redis, so that what waits has to be counted.
         oldest_us: capture time of the first that waits, as last looked up; 0 for none.
         kept: when events were acknowledged, and up to which seq; until they have been kept long enough.
         wanted: whether events may still come; else it goes once `forgotten` is set.
@@ -55,15 +57,17 @@ class Queue:
     sent: int = 0
     unstored: int = 0
     fresh: deque[Entry] = field(default_factory=deque[Entry])
+    last_stored: int = 0
+    doubtful: bool = False
     oldest_us: int = 0
     kept: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
     wanted: bool = False
     forgotten: bool = False
 
     @property
-    def stored(self) -> int:
-        """How many events wait that are on the disk."""
-        return self.position.waiting - self.unstored
+    def all_fresh(self) -> bool:
+        """Whether memory has all events that wait on the disk."""
+        return self.last_stored <= (self.fresh[-1].seq if self.fresh else self.position.acked)
 
     @property
     def is_gone(self) -> bool:
@@ -94,6 +98,10 @@ class Incoming:
     def __init__(self) -> None:
         self.bytes = 0
         self._entries: deque[tuple[Queue, Entry]] = deque()
+
+    def has_through(self, seq: int) -> bool:
+        """Tells whether any is no newer than one."""
+        return bool(self._entries) and self._entries[0][1].seq <= seq
 
     def all(self) -> list[tuple[Queue, Entry]]:
         """Returns all of them with their streams."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import chain
 from pathlib import Path
 
 from emotiond.events import EntryId
@@ -20,7 +21,7 @@ from emotiond.spool.queues import Entry
 
 GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one, at least
 GATHER_MOST = 0.1
-GATHER_TIMES = 40          # after a dear one, as many times the processor time it took: commits take 2.5 % of a core
+GATHER_TIMES = 40          # after a dear one, as many times the processor time it took: up to 2.5 ms, 2.5 % of a core
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
 _POLL_SECONDS = 0.1        # how soon a thread that waits for room notices that it shall stop
 _OVERHEAD = 120            # bytes of an event beside its fields, in the table and its index, about
@@ -83,8 +84,8 @@ class Spool:
     def forget(self, stream: str) -> None:
         """Has the next commit remove a stream that is still gone."""
         with self._memory.lock:
-            queue = self._memory.queues[stream]
-            queue.forgotten = queue.is_gone
+            if queue := self._memory.queues.get(stream):
+                queue.forgotten = queue.is_gone
 
     def put(
         self, stream: str, fields: dict[str, bytes], captured_us: int, arrived: float, arrived_us: int | None
@@ -125,7 +126,7 @@ class Spool:
         due = removal = 0.0
         while not self._stop.is_set():
             with self._memory.lock:
-                if not self._memory.incoming.bytes:
+                if not self._memory.incoming.bytes and not self._stop.is_set():
                     self._memory.came_in.wait(IDLE_SECONDS)
             self._stop.wait(max(due - time.monotonic(), 0.0))  # a lone event does not wait for others
             begin = time.thread_time()
@@ -148,7 +149,8 @@ class Spool:
         with self._disk.lock:
             self._disk.open_late()
             with memory.lock:
-                batch = memory.begin(time.monotonic() - self._keep_seconds if removes and self.expires else -math.inf)
+                kept_since = time.monotonic() - self._keep_seconds if removes and self.expires else -math.inf
+                batch = memory.begin(kept_since, self.max_bytes - self._disk.stored_bytes)
             written = False
             try:
                 written = batch.empty or self._disk.write(batch, self.max_bytes)
@@ -168,18 +170,23 @@ class Spool:
                 found |= {queue: self._disk.read(queue, most) for queue in unread}
         return {queue.name: entries for queue, entries in found.items() if entries}
 
-    def find(self, stream: str, ids: Collection[EntryId], through: int) -> dict[EntryId, dict[str, bytes]]:
-        """Returns the fields of a stream's waiting events up to a seq that have one of some entry ids."""
+    def find(self, stream: str, ids: Collection[EntryId], through: int) -> dict[EntryId, dict[str, bytes]] | None:
+        """Returns the fields of a stream's waiting events up to a seq that have one of some entry ids.
+
+        None means that the disk, which fails, has some that could be meant.
+        """
         found: dict[EntryId, dict[str, bytes]] = {}
         with self._disk.lock:
             queue = self._memory.queues[stream]
             position = queue.position
             rows = self._disk.do(lambda file: file.find(position.number, ids, position.acked, through))
+            if rows is None and not queue.all_fresh:
+                return None
             for _, _, ms, n, _, _, _, record in rows or ():
                 with contextlib.suppress(CorruptRecordError):
                     found[ms, n] = decode_record(record)
             with self._memory.lock:
-                found |= {entry.id: entry.fields for entry in self._memory.incoming.of(queue)
+                found |= {entry.id: entry.fields for entry in chain(queue.fresh, self._memory.incoming.of(queue))
                           if entry.seq <= through and entry.id in ids}
         return found
 
@@ -195,8 +202,11 @@ class Spool:
             self._memory.drop_fresh(queue, position.acked)
             queue.kept.append((time.monotonic(), position.acked))
             queue.changed = True
-            if self.failing and queue.unstored:  # some were sent from memory
+            if queue.unstored and self._memory.incoming.has_through(position.acked):  # some were sent from memory
                 self._memory.incoming.remove_of(queue, position.acked)
+        if queue.doubtful:
+            with self._disk.lock:
+                self._disk.count_waiting(queue)
 
     def acknowledged(self) -> dict[str, EntryId]:
         """Returns, for each stream of which Redis acknowledged anything, in whatever run, the last one's entry id."""
@@ -211,9 +221,10 @@ class Spool:
             position = queue.position
             first, events, size = self._disk.do(lambda file: _kept_above(file, position, last)) or (None, 0, 0)
             with self._memory.lock:
-                self._memory.drop_fresh(queue)
                 position.acked_id, queue.changed = last, True
                 if first is not None:
+                    self._memory.drop_fresh(queue)
+                    queue.last_stored = max(queue.last_stored, position.acked)
                     gone = [s for seq, s in self._memory.damaged.items() if first <= seq <= position.acked]
                     position.acked = first - 1
                     self._memory.leave(queue, len(gone) - events, sum(gone) - size)
