@@ -1,14 +1,20 @@
 """Nothing grows while cameras reconnect; a thousand times of it is `python -m tests.chaos.reconnects`."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.reconnects import cut_again_and_again
+from tests.support.daemon import Daemon, endless
+from tests.support.pictures import face_frames
+from tests.support.videos import write_video
+from tests.support.waiting import free_port
 
 CAMERAS = 10
 MEMORY_GROWTH = 8 << 20      # over so few, caches fill yet
+ARENA = 64 << 20             # one of glibc's but the first lies at a multiple of it, on 64 bits
 
 
 @pytest.mark.slow
@@ -24,3 +30,16 @@ def test_reconnecting_costs_neither_descriptors_nor_threads_nor_memory(
     assert last.descriptors == first.descriptors
     assert last.threads == first.threads
     assert last.memory < first.memory + MEMORY_GROWTH
+
+
+@pytest.mark.skipif(sys.platform != "linux" or sys.maxsize < 2**32, reason="glibc on 64 bits missing")
+def test_threads_share_the_memory_that_was_freed(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", face_frames(5, 320, 240), fps=5)
+    streams = {f"camera-{number}": endless(clip, 5) for number in range(6)}
+
+    with Daemon(tmp_path, streams, f"redis://127.0.0.1:{free_port()}") as daemon:
+        daemon.wait_for(lambda scrape: scrape("frames_analyzed_total") > 50, "all run")
+        maps = Path(f"/proc/{daemon.child.pid}/maps").read_text().splitlines()
+
+    starts = [int(line.partition("-")[0], 16) for line in maps if " rw-p 00000000 00:00 0" in line]
+    assert sum(start % ARENA == 0 for start in starts) == 1      # beside the heap
