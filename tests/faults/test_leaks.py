@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,5 +42,7 @@ def test_threads_share_the_memory_that_was_freed(tmp_path: Path) -> None:
         daemon.wait_for(lambda scrape: scrape("frames_analyzed_total") > 50, "all run")
         maps = Path(f"/proc/{daemon.child.pid}/maps").read_text().splitlines()
 
-    starts = [int(line.partition("-")[0], 16) for line in maps if " rw-p 00000000 00:00 0" in line]
-    assert sum(start % ARENA == 0 for start in starts) == 1      # beside the heap
+    spans = [tuple(int(number, 16) for number in line.split()[0].split("-")) for line in maps]
+    arenas = [begin for (begin, middle), (rest, end) in pairwise(spans)      # what is used of one, and what is reserved
+              if begin % ARENA == 0 and middle == rest and end == begin + ARENA]
+    assert len(arenas) == 1      # beside the heap

@@ -1017,7 +1017,6 @@ def test_what_was_sent_from_memory_while_it_was_stored_is_not_sent_again(
         place.put("a", fields={"data": b"y" * 5000})
     assert place.spool.failing
     fill_disk(place.spool, False)
-    sent: list[int] = []
     store = disk_module.store
 
     def store_and_send(*arguments: Any) -> None:

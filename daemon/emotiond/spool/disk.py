@@ -131,8 +131,7 @@ class Disk:
         position = queue.position
         if found := self.do(lambda file: file.count_after(position.number, position.acked)):
             with self._memory.lock:
-                position.waiting, position.waiting_bytes = found[0] + queue.unstored, found[1] + sum(
-                    entry.size for entry in self._memory.incoming.of(queue))
+                self._memory.set_waiting(queue, *found)
                 queue.doubtful = False
 
     def look_up_oldest(self, every_seconds: float) -> None:

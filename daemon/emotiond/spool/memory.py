@@ -168,14 +168,18 @@ class Memory:
                 self.queues[name] = Queue(name, position, changed=False)
                 self.queues[name].ids.rise_above(max(position.last, position.acked_id))
 
+    def set_waiting(self, queue: Queue, events: int, size: int) -> None:
+        """Notes what waits of a stream, of which so much is on the disk."""
+        queue.position.waiting = queue.unstored + events
+        queue.position.waiting_bytes = size + sum(entry.size for entry in self.incoming.of(queue))
+
     def count_again(self, queue: Queue, events: int, size: int) -> None:
         """Compares what waits of a stream with what a database has of it, up to this memory's `seq`."""
         self.drop_fresh(queue)
         queue.last_stored = self.seq if events else 0
         position = queue.position
         before = position.waiting
-        position.waiting = queue.unstored + events
-        position.waiting_bytes = size + sum(entry.size for entry in self.incoming.of(queue))
+        self.set_waiting(queue, events, size)
         queue.kept = deque([(time.monotonic(), position.acked)] if position.acked else ())
         if before > position.waiting:
             queue.doubtful = True
