@@ -1,9 +1,7 @@
 """The service: starts everything, waits for a signal or a failure, and stops front to back."""
 
 import contextlib
-import ctypes
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Generator
@@ -17,6 +15,7 @@ from emotiond.errors import UnavailableError
 from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
 from emotiond.fleet import Fleet
 from emotiond.frames import Drop, Frame
+from emotiond.malloc import configure_malloc
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
@@ -37,8 +36,6 @@ LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
 _READ_SHARE = 0.3        # of it, until readers are left to themselves (opening a camera takes up to 5 s)
 _DRAIN_SHARE = 0.3       # of it, until frames not analysed yet are dropped
-_ARENAS = 2              # in which glibc keeps freed memory; by default it has up to eight for each core
-_M_ARENA_MAX = -8        # of glibc's malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +91,7 @@ class Service:
 
     def run(self) -> bool:
         """Runs until a signal or `stop`; returns whether it ended well. Must be called in the main thread."""
-        _limit_arenas()
+        configure_malloc()
         with _signals(self._on_signal):
             self.start()
             self._main_loop()
@@ -275,13 +272,6 @@ class Service:
         if self._stopping:
             raise SystemExit(128 + number)  # a second signal forces the exit
         self.stop()
-
-
-def _limit_arenas() -> None:
-    """Has the threads share memory that was freed; each with an arena of its own, they would hold ever more of it."""
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        with contextlib.suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 @contextlib.contextmanager

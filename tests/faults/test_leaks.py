@@ -46,3 +46,30 @@ def test_threads_share_the_memory_that_was_freed(tmp_path: Path) -> None:
     arenas = [begin for (begin, middle), (rest, end) in pairwise(spans)      # what is used of one, and what is reserved
               if begin % ARENA == 0 and middle == rest and end == begin + ARENA]
     assert len(arenas) == 1      # beside the heap
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux missing")
+def test_what_large_pictures_took_is_given_back(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", face_frames(30, 320, 240), fps=30)
+    tall = write_video(tmp_path / "tall.mp4", face_frames(8, 640, 2560), fps=30)      # 90 MB in the detector
+    streams = {f"camera-{number}": endless(clip, 30) for number in range(4)} | {"tall": {"source": str(tall)}}
+
+    with Daemon(tmp_path, streams, f"redis://127.0.0.1:{free_port()}") as daemon:
+        daemon.wait_for(lambda scrape: scrape("stream_up", stream="tall") == 0
+                        and scrape("frames_analyzed_total", stream="tall") == 8, "the tall pictures are through")
+        daemon.wait_for(lambda scrape: _held(daemon) < 0.7 * _peak(daemon), "memory is given back", deadline_s=60)
+
+
+def _peak(daemon: Daemon) -> int:
+    """Returns the most kilobytes that were resident."""
+    return _status(daemon, "VmHWM")
+
+
+def _held(daemon: Daemon) -> int:
+    """Returns the kilobytes that are resident."""
+    return _status(daemon, "VmRSS")
+
+
+def _status(daemon: Daemon, name: str) -> int:
+    lines = Path(f"/proc/{daemon.child.pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
