@@ -184,6 +184,8 @@ class Config(BaseSettings):
     """Name -> camera or file."""
     publish_empty: bool = False
     """Also publish frames without a face."""
+    watch_config: bool = False
+    """Reload, as on SIGHUP, when this file's content has changed."""
     redis: RedisConfig = RedisConfig()
     compute: ComputeConfig = ComputeConfig()
     detector: DetectorConfig = DetectorConfig()

@@ -40,6 +40,14 @@ class Fleet:
         self._file, self._check, self._reload = file, check, reload
         self._one_at_a_time = threading.Lock()
 
+    def names(self) -> set[str]:
+        """Returns the names of the streams that were added; none where their file cannot be read."""
+        named = self._file()
+        try:
+            return set(_read(Path(os.path.expandvars(named)))) if named else set()
+        except (ConfigError, UnavailableError):
+            return set()
+
     def add(self, body: bytes) -> Changes:
         """Adds streams, or changes those of the same names that were added before.
 

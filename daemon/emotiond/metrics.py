@@ -102,7 +102,7 @@ class Metrics:
         self._shard_index = self._gauge("shard_index", "Which shard this daemon is.")
         self._shards = self._gauge("shards", "How many shards it believes there are.")
         self._info = self._gauge("build_info", "Versions.", "version", "python")
-        self._model = self._gauge("model_info", "The weights in use.", "model")
+        self._model = self._gauge("model_info", "The weights in use, and the device that runs them.", "model", "device")
 
         for kind in REDIS_ERRORS:
             self.redis_errors.labels(kind)
@@ -165,9 +165,9 @@ class Metrics:
         """Tells for every stream of the configuration whether this shard is the one that runs it."""
         self.assigned = assigned
 
-    def set_model(self, model: str) -> None:
-        """Names the weights in use."""
-        self._model.labels(model).set(1)
+    def set_model(self, model: str, device: str) -> None:
+        """Names the weights in use and the device that runs them."""
+        self._model.labels(model, device).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"emotiond_{name}_total", text, labels, registry=self.registry)

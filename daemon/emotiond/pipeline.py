@@ -9,7 +9,7 @@ from pathlib import Path
 from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
 from emotiond.config import Config, StreamConfig
 from emotiond.crew import Crew
-from emotiond.errors import ConfigError
+from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import StatusEvent
 from emotiond.frames import FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
@@ -35,7 +35,10 @@ class Pipeline:
         readers: stream -> its reader.
         buffers: the frames that wait.
         model: the classifier's weights.
+        device: what runs the networks, known once they are loaded.
     """
+
+    device: str
 
     def __init__(
         self, config: Config, emit: Emit, publish_status: PublishStatus | None = None,
@@ -64,7 +67,6 @@ class Pipeline:
 
         self.model = load_model_info(config)
         self.metrics = Metrics(self.ledger, self.model.labels)
-        self.metrics.set_model(self.model.model_id)
         self.reading = Crew()
         self.analyzing = Crew()
 
@@ -94,10 +96,12 @@ class Pipeline:
 
         Raises:
             ConfigError: device or weights are not usable.
+            UnavailableError: the device is not there.
         """
-        device = choose_device(self._config.compute.device)
+        self.device = device = choose_device(self._config.compute.device)
         workers, batch = (worker_count(self._config), 1) if device == "cpu" else (1, GPU_BATCH)
         models = [load_models(self._config, device) for _ in range(workers)]
+        self.metrics.set_model(self.model.model_id, device)
         for index, (detector, classifier) in enumerate(models):
             analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics)
             self.analyzing.start(
@@ -145,20 +149,22 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
 
     Raises:
         ConfigError: weights or device are not usable, with the key at fault.
+        UnavailableError: the device is not there, as a GPU whose driver is not loaded yet when the machine starts.
     """
     try:
         detector = load_detector(device, score=config.detector.score, max_faces=FACES_DETECTED)
+        return detector, load_classifier(config.classifier.weights, device)
     except DetectorWeightsError as error:
         raise ConfigError(f"detector: {error}") from None
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"compute.device: {device} cannot be used ({error}); "
-                          "install emotiond[gpu] or set cpu") from None
-    try:
-        return detector, load_classifier(config.classifier.weights, device)
     except WeightsError as error:
         raise ConfigError(f"classifier.weights: {error}") from None
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"compute.device: {device} cannot be used ({error}); "
+                          "install emotiond[gpu] or set cpu") from None
     except RuntimeError as error:
-        raise ConfigError(f"compute.device: {error}") from None
+        reason = str(error).partition("\n")[0]
+        raise UnavailableError(f"compute.device: {device} cannot be used ({reason}); "
+                               "check its driver, or set cpu") from None
 
 
 def load_model_info(config: Config) -> WeightsInfo:

@@ -69,6 +69,24 @@ def _without_streams(config: Config) -> dict[str, object]:
     return flat
 
 
+class FileWatch:
+    """Tells when a file's content is another one; what links lead to may change, as Kubernetes changes it."""
+
+    def __init__(self, file: Path) -> None:
+        """Takes the content of now for known."""
+        self._file, self._known = file, b""
+        self.changed()
+
+    def changed(self) -> bool:
+        """Tells whether the content is another one than at the last call; a file that is away has not changed."""
+        try:
+            content = self._file.read_bytes()
+        except OSError:
+            return False
+        known, self._known = self._known, content
+        return content != known
+
+
 class Reloader:
     """Reads the configuration when asked, and brings the streams to what it says.
 

@@ -20,7 +20,7 @@ from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
-from emotiond.reload import Changes, Reloader
+from emotiond.reload import Changes, FileWatch, Reloader
 from emotiond.shard import own_streams
 from emotiond.spool import Spool
 from emotiond.store import Store
@@ -32,6 +32,7 @@ from emotiond.web import WebServer, join_address
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
 RELOAD_SECONDS = 20.0    # how long POST /-/reload waits, for the models to be loaded, say
+WATCH_SECONDS = 2.0      # how often the configuration file is looked at, where it is to be
 LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
 _READ_SHARE = 0.3        # of it, until readers are left to themselves (opening a camera takes up to 5 s)
@@ -51,7 +52,8 @@ class Service:
     """
 
     def __init__(
-        self, config: Config, url: str, playback: Playback | None = None, load: Callable[..., Config] | None = None
+        self, config: Config, url: str, playback: Playback | None = None, load: Callable[..., Config] | None = None,
+        watch: FileWatch | None = None,
     ) -> None:
         """Puts the parts together; nothing is loaded and nothing runs yet.
 
@@ -60,6 +62,7 @@ class Service:
             url: of Redis, with `embedded` resolved.
             playback: how to play files, where not as they would by default.
             load: reads the configuration anew, as `load_checked_config`; without it, SIGHUP stops the daemon.
+            watch: tells when what it reads has changed, where that alone is to have it read.
 
         Raises:
             ConfigError: it cannot start.
@@ -81,6 +84,7 @@ class Service:
         self._manager = ServiceManager()
         self._stuck: str | None = None
         self._reloader = Reloader(config, load, self.pipeline, self.spool) if load else None
+        self._watch = watch
         self._fleet = Fleet(self._streams_file, lambda added: load and load(added), self._reload)
         own = own_streams(config.streams, config.shard)
         self.pipeline.metrics.set_shard(config.shard.index, config.shard.count)
@@ -117,7 +121,7 @@ class Service:
         """Starts HTTP, loads the models, starts publisher, analyzers and readers, and returns.
 
         Raises:
-            UnavailableError: the port cannot be had.
+            UnavailableError: the port cannot be had, or the device is not there.
             ConfigError: device or weights are not usable.
         """
         self.web = WebServer(self._config.http, self.pipeline.metrics.registry, self.not_ready, self._not_healthy,
@@ -136,6 +140,7 @@ class Service:
         shard = self._config.shard
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
+            "device": self.pipeline.device,
             "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
             "http": f"http://{join_address(self._config.http.address[0], self.web.port)}",
             **({"shard": f"{shard.index} of {shard.count}"} if shard.count > 1 else {})})
@@ -143,11 +148,15 @@ class Service:
 
     def _main_loop(self) -> None:
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-        next_look = 0.0
+        next_look = next_watch = 0.0
         while not self._stopping and not self._failure():
             time.sleep(TICK_SECONDS)
             if self._reloader:
                 self._reloader.go_on()
+                if self._watch and time.monotonic() >= next_watch:
+                    next_watch = time.monotonic() + WATCH_SECONDS
+                    if self._watch.changed():
+                        self._reloader.ask()
                 if self._reloader.asked():
                     self._manager.reloading()
                     self._reloader.read()
@@ -242,10 +251,11 @@ class Service:
         return f"thread {failure[0]} died" if failure else self._stuck
 
     def _streams(self) -> object:
-        counts = self.pipeline.ledger.snapshot()
+        counts, added = self.pipeline.ledger.snapshot(), self._fleet.names()
         return {name: {
-            "state": str(reader.state), "live": reader.live, "source": redact(reader.config.source),
-            "error": reader.error, "frames_read": counts[name].read, "frames_analyzed": counts[name].analyzed,
+            "origin": "http" if name in added else "file", "state": str(reader.state), "live": reader.live,
+            "source": redact(reader.config.source), "error": reader.error,
+            "frames_read": counts[name].read, "frames_analyzed": counts[name].analyzed,
             "frames_in_flight": counts[name].in_flight,
             "frames_dropped": {str(reason): count for reason, count in counts[name].dropped.items()},
         } for name, reader in self.pipeline.readers.items() if name in counts}

@@ -50,7 +50,7 @@ class WebServer:
         """Binds the port.
 
         Args:
-            config: where to listen, and who may POST.
+            config: where to listen, and who may do what.
             registry: what /metrics shows.
             ready: why the daemon is not ready, None when it is.
             healthy: why it is not healthy, None when it is.
@@ -145,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         page = self.pages.get(self._path())
-        self._answer(page(self) if page else self._no_page())
+        # It names the cameras' addresses; without a token, listening on loopback alone keeps them.
+        closed = self._path() == "/streams" and self.token_file and not _is_loopback(self.client_address[0])
+        self._answer((closed and self._refusal()) or (page(self) if page else self._no_page()))
 
     do_HEAD = do_GET
 
@@ -203,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                           "/streams/NAME")
 
     def _refusal(self) -> Page | None:
-        """Who knows the token may POST; without one this machine's programs may, no browser, no proxy that says so."""
+        """Who knows the token may; without one this machine's programs may, no browser, no proxy that says so."""
         if self.token_file is None:
             foreign = [name for name in _FROM_ELSEWHERE if name in self.headers]
             host = self.headers.get("Host", "localhost")

@@ -66,7 +66,8 @@ def load_detector(
 
     Raises:
         WeightsError: the weights are missing or not the ones this code was tested with.
-        ValueError: no such device, torch is missing for it, or a score out of range.
+        ValueError: torch is missing for the device, or a score out of range.
+        RuntimeError: there is no such device.
     """
     if not 0.01 <= score <= 0.99:
         raise ValueError(f"score is {score}, must be from 0.01 to 0.99")

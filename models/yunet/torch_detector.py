@@ -17,7 +17,7 @@ class TorchDetector:
     """YuNet on a device of torch; pictures alike once padded are one batch. For one thread at a time.
 
     Raises:
-        ValueError: torch knows no such device or cannot use it.
+        RuntimeError: torch knows no such device or cannot use it.
     """
 
     def __init__(self, device: str, score: float, nms_iou: float, max_faces: int) -> None:
@@ -25,7 +25,7 @@ class TorchDetector:
             self._device = torch.device(device)
             network = load_network().to(self._device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device}: torch cannot use it ({str(error).splitlines()[0]})") from error
+            raise RuntimeError(f"device {device}: torch cannot use it ({str(error).splitlines()[0]})") from error
         # twice as fast on a CPU, and the order tensor cores want
         self._network: YuNet = network.to(memory_format=torch.channels_last).requires_grad_(False)
         self._score = score

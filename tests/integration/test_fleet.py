@@ -67,7 +67,8 @@ def test_a_stream_comes_changes_outlives_a_kill_and_goes(scene: Scene, clip: Pat
     scene.daemon.kill()
     with scene.make({"door": scene.camera}) as scene.daemon:
         scene.daemon.wait_until_ready()
-        assert set(scene.daemon.streams()) == {"door", "hall", "yard"}
+        assert {name: stream["origin"] for name, stream in scene.daemon.streams().items()} == {
+            "door": "file", "hall": "http", "yard": "http"}
 
         assert json.loads(scene.remove("hall").text)["removed"] == ["hall"]
         poll(lambda: set(scene.daemon.streams()) == {"door", "yard"}, 30, scene.daemon.output)

@@ -5,14 +5,18 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
-from emotiond.web import _is_loopback
-from tests.support.daemon import Answer, Daemon, endless, send
+from emotiond import web
+from emotiond.config_file import make_config
+from emotiond.web import WebServer, _is_loopback
+from tests.support.daemon import Answer, Daemon, endless, get_page, send
 from tests.support.events import Entry, assert_whole, read_entries, read_status
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
@@ -222,6 +226,47 @@ def test_a_token_opens_post_from_anywhere_and_nothing_else_does(
         assert post(port, Authorization="Bearer another-token-0815").status == 503
         assert scene.daemon.get("/readyz").status == 200
         assert TOKEN not in scene.daemon.output(10_000)
+
+
+def test_what_names_cameras_wants_the_token_from_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    unused: Any = None
+    config = make_config({"http": {"listen": "127.0.0.1:0", "token_file": str(tmp_path / "token")}})
+    server = WebServer(
+        config.http, CollectorRegistry(), lambda: None, lambda: None, lambda: {"door": {}}, unused, unused)
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        assert get_page(server.port, "/streams").status == 200
+
+        monkeypatch.setattr(web, "_is_loopback", lambda address: False)
+
+        assert get_page(server.port, "/streams").status == 401
+        assert get_page(server.port, "/metrics").status == 200
+        assert send(server.port, "GET", "/streams", None, {"Authorization": f"Bearer {TOKEN}"}).text == '{"door":{}}'
+    finally:
+        server.close()
+        thread.join()
+
+
+def test_a_file_that_changes_is_read_where_it_is_watched(open_scene: OpenScene, clip: Path) -> None:
+    with open_scene({"door": endless(clip, FPS)}, watch_config=True) as scene:
+        scene.wait_for_events("door")
+        right = scene.file.read_text()
+
+        scene.file.write_text("streams: [")
+        scene.daemon.wait_for(lambda scrape: scrape("config_last_reload_successful") == 0, "a wrong file is seen")
+        other = scene.file.with_name("other.yaml")      # a link, as Kubernetes changes it
+        other.write_text(right.replace("door:", "hall:"))
+        scene.file.unlink()
+        scene.file.symlink_to(other)
+        poll(lambda: set(scene.daemon.streams()) == {"hall"}, 30, scene.daemon.output)
+        scene.wait_for_events("hall")
+
+        assert len(scene.daemon.log_entries("configuration taken over")) == 1
+        assert len(scene.daemon.log_entries("configuration not taken over")) == 1
 
 
 def test_a_name_in_host_is_refused_and_a_body_is_passed_over(open_scene: OpenScene, clip: Path) -> None:

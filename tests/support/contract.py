@@ -47,7 +47,7 @@ CONTRACT: dict[str, tuple[str, dict[str, set[str] | None]]] = {
     "shard_index": ("gauge", {}),
     "shards": ("gauge", {}),
     "build_info": ("gauge", {"version": None, "python": None}),
-    "model_info": ("gauge", {"model": None}),
+    "model_info": ("gauge", {"model": None, "device": None}),
 }
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes",
            "process_open_fds", "process_max_fds", "process_start_time_seconds"}

@@ -220,8 +220,10 @@ def test_the_shipped_example_is_right_and_shows_the_defaults(schema: dict[str, A
     assert said == usual
 
 
-def test_what_the_example_comments_out_is_right_too(tmp_path: Path) -> None:
+def test_what_the_example_comments_out_is_right_too(schema: dict[str, Any], tmp_path: Path) -> None:
     text = (ROOT / "deploy/emotiond.yaml").read_text()
+    missing = [key for key in defined(schema) if f"{key.rpartition('.')[2]}:" not in text]
+    assert not missing
     for name in ("lobby", "redis", "token"):
         text = text.replace(f"/run/secrets/{name}", str(tmp_path / "secret"))
     (tmp_path / "secret").write_text("secret")
@@ -234,6 +236,7 @@ def test_what_the_example_comments_out_is_right_too(tmp_path: Path) -> None:
     assert (lobby.username, lobby.max_fps, lobby.region[0], len(lobby.masks)) == ("viewer", 15, 0.1, 1)
     assert config.instance == "edge-1"
     assert config.http.token_file == tmp_path / "secret"
+    assert config.http.streams_file == Path("/var/lib/emotiond/streams.json")
 
 
 @pytest.mark.parametrize(("content", "fits"), [

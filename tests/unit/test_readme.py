@@ -7,10 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from emotiond.cli import build_parser
-from emotiond.config import Config
 from emotiond.config_file import load_config
 from emotiontrain.cli import build_parser as build_training_parser
 
@@ -82,25 +80,3 @@ def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "emotiond.yaml"
     file.write_text(blocks("yaml")[0], encoding="utf-8")
     assert set(load_config(file).streams) == {"lobby", "door"}
-
-
-def test_the_commented_configuration_is_valid_and_shows_the_defaults() -> None:
-    file = ROOT / "deploy" / "emotiond.yaml"
-    config, defaults = load_config(file), Config()
-    for key in Config.model_fields:
-        if key not in ("streams", "redis", "instance"):
-            assert getattr(config, key) == getattr(defaults, key), key
-    assert config.redis.model_copy(update={"url": None}) == defaults.redis
-
-
-def test_the_lines_commented_out_are_valid_too(tmp_path: Path) -> None:
-    lines = (ROOT / "deploy" / "emotiond.yaml").read_text(encoding="utf-8").splitlines()
-    keys = re.compile(r"^(\s*)# (\w+: .*)$")
-    secrets = re.compile("password_file|username|token_file")
-    text = "\n".join(keys.sub(r"\1\2", line) for line in lines if not secrets.search(line))
-    file = tmp_path / "emotiond.yaml"
-    file.write_text(text, encoding="utf-8")
-    config = load_config(file)
-    assert config.streams["lobby"].labels == {"site": "hq", "floor": "2"}
-    assert set(config.streams) == {"lobby", "door"}
-    assert set(yaml.safe_load(text)["streams"]["lobby"]) >= {"region", "masks", "max_fps", "transport", "live"}

@@ -222,7 +222,7 @@ def test_weights_without_a_usable_description_are_refused(description: str | Non
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "torch:nothing"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
-    with pytest.raises(ValueError, match=f"^device {device.removeprefix('torch:')}: torch cannot use it"):
+    with pytest.raises(RuntimeError, match=f"^device {device.removeprefix('torch:')}: torch cannot use it"):
         load_detector(device)
 
 
