@@ -148,9 +148,8 @@ class Metrics:
             self.events.labels(stream).inc(events)
 
     def lost(self, stream: str, reason: str, events: int) -> None:
-        """Counts events that will never be published."""
-        if self.has_stream(stream):
-            self.events_dropped.labels(stream, reason).inc(events)
+        """Counts events that will never be published, also of a stream that is another shard's by now."""
+        self.events_dropped.labels(stream, reason).inc(events)
 
     def set_state(self, stream: str, state: str) -> None:
         """Sets the one-hot state of a stream, and whether it is up."""

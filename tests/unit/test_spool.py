@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from emotiond.errors import ConfigError
 from emotiond.events import format_id
+from emotiond.frames import FrameLedger
+from emotiond.metrics import Metrics
 from emotiond.spool import Entry, Spool, repair
 from emotiond.spool import commit as commit_module
 from emotiond.spool import disk as disk_module
@@ -198,6 +200,25 @@ def test_a_full_spool_drops_the_oldest_event_of_all_live_streams(make: Callable[
     assert (place.held("a"), place.held("b")) == ([4], [2, 3, 5])
     assert place.counts.gone == {("a", "spool_full"): 2}
     assert place.counts.made.total() == 6
+
+
+def test_what_is_lost_of_a_stream_that_is_gone_is_counted_too(tmp_path: Path) -> None:
+    before = Place("gone", events=3, path=tmp_path / "spool.db")
+    for _ in range(3):
+        before.put("gone")
+    before.close()
+    metrics = Metrics(FrameLedger(), ["happy"])
+    metrics.add_stream("new")
+    spool = Spool(tmp_path / "spool.db", before.max_bytes, 0, metrics)
+    spool.add_stream("new")
+
+    for number in range(2):
+        spool.put("new", FIELDS, NOW_US + number, 0, NOW_US + number)
+        spool.commit()
+
+    labels = {"stream": "gone", "reason": "spool_full"}
+    assert metrics.registry.get_sample_value("emotiond_events_dropped_total", labels) == 2
+    spool.close()
 
 
 def test_a_full_spool_drops_no_event_that_may_be_in_redis_already(make: Callable[..., Place]) -> None:
