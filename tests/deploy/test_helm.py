@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.helm.__main__ import write
 from emotiond import __version__
 from emotiond.config import environment_names
 from emotiond.service import STOP_SECONDS
@@ -30,7 +32,8 @@ from tests.support.helm import (
 
 VALUES: dict[str, tuple[str | Path, ...]] = {
     "default": (),
-    "over-http": ("--set", "config.http.streams_file=/var/lib/emotiond/streams.json,secrets.http.existingSecret=token"),
+    "over-http": ("--set", "config.http.streams_file=/var/lib/emotiond/streams.json,secrets.http.existingSecret=token,"
+                           "spool.persistence.enabled=true"),
     **{name: ("-f", EXAMPLES / f"{name}.yaml") for name in ("gpu", "shards", "cluster")},
 }
 LONG = "the-cameras-of-the-north-building-and-its-car-park-a"     # 52 of the 53 that helm allows
@@ -51,9 +54,14 @@ def environment(pod: Any) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
 
 
+def config_text(documents: list[Document]) -> str:
+    text, = [config_map["data"]["emotiond.yaml"] for config_map in of_kind(documents, "ConfigMap")
+             if "emotiond.yaml" in config_map["data"]]
+    return text
+
+
 def config_of(documents: list[Document]) -> Any:
-    config_map, = of_kind(documents, "ConfigMap")
-    return yaml.safe_load(config_map["data"]["emotiond.yaml"])
+    return yaml.safe_load(config_text(documents))
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -83,7 +91,7 @@ def test_the_daemon_accepts_its_configuration_and_environment(
     name: str, rendered: dict[str, list[Document]], tmp_path: Path
 ) -> None:
     pod = pods(rendered[name])[0]
-    text = of_kind(rendered[name], "ConfigMap")[0]["data"]["emotiond.yaml"]
+    text = config_text(rendered[name])
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     for volume in pod["volumes"]:       # as kubelet would lay them
         if "secret" in volume:
@@ -155,6 +163,18 @@ def test_nothing_is_without_requests_and_limits(rendered: dict[str, list[Documen
         assert all(volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if "emptyDir" in volume)
 
 
+def test_a_spool_in_the_pod_is_requested_of_the_nodes_disk(rendered: dict[str, list[Document]]) -> None:
+    def disk(documents: list[Document]) -> list[tuple[str | None, str | None]]:
+        parts = [pod["containers"][0]["resources"] for pod in pods(documents)]
+        return [(part["requests"].get("ephemeral-storage"), part["limits"].get("ephemeral-storage")) for part in parts]
+
+    assert disk(rendered["default"]) == [("2Gi", "2304Mi")]
+    assert disk(rendered["gpu"]) == [("2Gi", "2304Mi")] * 2
+    assert disk(rendered["shards"]) == [(None, None)] * 8
+    assert disk(render("--set", "spool.size=2.5G")) == [("2.5G", "2641Mi")]
+    assert disk(render("--set", "resources.requests.ephemeral-storage=9Gi")) == [("9Gi", None)]
+
+
 def test_eight_shards_are_eight_deployments_that_know_their_place(rendered: dict[str, list[Document]]) -> None:
     deployments = of_kind(rendered["shards"], "Deployment")
     claims = {claim["metadata"]["name"]: claim for claim in of_kind(rendered["shards"], "PersistentVolumeClaim")}
@@ -204,7 +224,7 @@ def test_a_gpu_is_asked_for_its_image_taken_and_the_daemon_told(rendered: dict[s
     assert pods(rendered["default"])[0]["containers"][0]["image"] == f"emotiond:{__version__}"
 
 
-def test_a_changed_configuration_rolls_the_pods_and_nothing_else_does() -> None:
+def test_a_changed_key_rolls_the_pods_and_changed_streams_do_not() -> None:
     def checksums(*arguments: str) -> list[str | None]:
         return [deployment["spec"]["template"]["metadata"]["annotations"].get("checksum/config")
                 for deployment in of_kind(render("--set", "shards=2", *arguments), "Deployment")]
@@ -212,19 +232,67 @@ def test_a_changed_configuration_rolls_the_pods_and_nothing_else_does() -> None:
     before = checksums()
     assert len(set(before)) == 1
     assert checksums("--set", "serviceMonitor.enabled=true,commonLabels.team=vision") == before
+    assert checksums("--set", "config.streams.lobby.source=rtsp://camera/") == before
     assert checksums("--set", "config.log.level=debug") != before
     assert checksums("--set", "rollOnConfigChange=false") == [None, None]
 
 
-def test_the_rules_are_those_of_deploy_prometheus(rendered: dict[str, list[Document]]) -> None:
-    source, copy = ROOT / "deploy/prometheus/emotiond.rules.yaml", CHART / "files/emotiond.rules.yaml"
+def test_streams_roll_the_pods_where_the_daemon_does_not_watch_its_file() -> None:
+    def checksum(source: str) -> str:
+        deployment, = of_kind(render("--set", f"config.watch_config=false,config.streams.lobby.source={source}"),
+                              "Deployment")
+        return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
 
-    assert copy.read_bytes() == source.read_bytes(), f"cp {source.relative_to(ROOT)} {copy.relative_to(ROOT)}"
+    assert checksum("rtsp://camera/1") != checksum("rtsp://camera/2")
+
+
+def test_the_daemon_watches_a_file_that_kubernetes_updates(rendered: dict[str, list[Document]]) -> None:
+    for documents in rendered.values():
+        assert config_of(documents)["watch_config"] is True
+        for pod in pods(documents):
+            mount, = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "config"]
+            assert "subPath" not in mount       # such a file stays as it was
+            assert f"{mount['mountPath']}/emotiond.yaml" in pod["containers"][0]["args"]
+    assert config_of(render("--set", "config.watch_config=false"))["watch_config"] is False
+
+
+def test_the_chart_has_the_schema_the_rules_and_the_dashboards_of_today(tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "emotiond")
+    write(tmp_path / "emotiond")
+
+    for fresh in (path for path in (tmp_path / "emotiond").rglob("*") if path.is_file()):
+        kept = CHART / fresh.relative_to(tmp_path / "emotiond")
+        assert kept.read_text() == fresh.read_text(), f"python -m deploy.helm writes {kept.relative_to(ROOT)} anew"
+
+
+def test_the_rules_arrive_as_they_are(rendered: dict[str, list[Document]]) -> None:
     rule, = of_kind(rendered["shards"], "PrometheusRule")
-    assert rule["spec"] == yaml.safe_load(source.read_text())
+
+    assert rule["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/emotiond.rules.yaml").read_text())
 
 
-def test_prometheus_sees_the_job_of_the_rules_and_an_instance_that_outlives_its_pod(
+def test_grafanas_sidecar_finds_both_dashboards_as_they_are(rendered: dict[str, list[Document]]) -> None:
+    config_map, = [each for each in of_kind(rendered["shards"], "ConfigMap")
+                   if each["metadata"]["labels"].get("grafana_dashboard") == "1"]
+
+    dashboards = ROOT / "deploy/grafana/dashboards"
+    assert {name: json.loads(text) for name, text in config_map["data"].items()} == {
+        f"emotiond-{name}.json": json.loads((dashboards / f"{name}.json").read_text()) for name in ("fleet", "stream")}
+
+
+def test_each_release_is_a_job_of_its_own_that_the_rules_know() -> None:
+    jobs: list[str] = []
+    for release, *values in (("cams",), ("emotiond",), (f"{LONG}a",), (f"{LONG}b",),
+                             ("cams", "--set", "fullnameOverride=vision"), ("cams", "--set", "nameOverride=vision")):
+        monitor, = of_kind(render("--set", "serviceMonitor.enabled=true", *values, release=release), "ServiceMonitor")
+        jobs += [relabeling["replacement"] for relabeling in monitor["spec"]["endpoints"][0]["relabelings"]
+                 if relabeling["targetLabel"] == "job"]
+
+    assert len(set(jobs)) == len(jobs) == 6
+    assert all("emotiond" in job for job in jobs)
+
+
+def test_prometheus_sees_the_job_of_the_release_and_an_instance_that_outlives_its_pod(
     rendered: dict[str, list[Document]], require_server: Callable[[str], None], tmp_path: Path
 ) -> None:
     require_server("prometheus")
@@ -247,7 +315,19 @@ def test_prometheus_sees_the_job_of_the_rules_and_an_instance_that_outlives_its_
         capture_output=True, text=True, check=True, timeout=60)
 
     labels = json.loads(said.stdout)[0]["labels"]
-    assert (labels["job"], labels["instance"]) == ("emotiond", "video/cams-emotiond-7")
+    assert (labels["job"], labels["instance"]) == ("cams-emotiond", "video/cams-emotiond-7")
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    ("default", {"a test pattern": True, "Nothing scrapes": True, "is lost": True, "over HTTP": False}),
+    ("over-http", {"a test pattern": False, "Nothing scrapes": True, "is lost": False, "over HTTP": True}),
+    ("shards", {"a test pattern": False, "Nothing scrapes": False, "is lost": False, "over HTTP": False}),
+])
+def test_the_notes_tell_what_this_installation_lacks(values: str, told: dict[str, bool]) -> None:
+    ended = helm("install", "--dry-run=client", "cams", CHART, *VALUES[values])
+
+    notes = ended.out.partition("NOTES:")[2]
+    assert {sentence: sentence in notes for sentence in told} == told
 
 
 def commands() -> list[str]:

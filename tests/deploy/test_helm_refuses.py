@@ -13,6 +13,16 @@ SECRET = "hunter2-Quark"
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a misspelt key": (("shard=3",), "additional properties 'shard' not allowed"),
     "a misspelt key, deep": (("image.tga=1",), "at '/image': additional properties 'tga' not allowed"),
+    "a misspelt key of the daemon": (
+        ("config.redis.maxlenn=3",), "at '/config/redis': additional properties 'maxlenn' not allowed"),
+    "a misspelt key of a stream": (
+        ("config.streams.lobby.source=rtsp://camera/,config.streams.lobby.max_fp=5",),
+        "at '/config/streams/lobby': additional properties 'max_fp' not allowed"),
+    "a wrong value of the daemon": (
+        ("config.detector.width=6",), "at '/config/detector/width': minimum: got 6, want 64"),
+    "a wrong list of the daemon": (
+        ("config.streams.a.source=b,config.streams.a.region={0,0,2,1}",),
+        "at '/config/streams/a/region/2': maximum: got 2, want 1"),
     "no shards": (("shards=0",), "at '/shards': minimum: got 0, want 1"),
     "a word for a switch": (("gpu.enabled=maybe",), "at '/gpu/enabled': got string, want boolean"),
     "no limits": (("resources.limits=null",), "at '/resources': missing property 'limits'"),
@@ -48,8 +58,15 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         ("config.http.streams_file=/etc/streams.json",), "write /var/lib/emotiond/streams.json"),
     "streams from everybody": (
         ("config.http.streams_file=/var/lib/emotiond/streams.json",), "name its Secret in secrets.http.existingSecret"),
+    "streams that would go with the pod": (
+        ("config.http.streams_file=/var/lib/emotiond/streams.json,secrets.http.existingSecret=token",),
+        "would be lost with the pod; set spool.persistence.enabled"),
     "a GPU that is not used": (("gpu.enabled=true,config.compute.device=cpu",), "leaves the GPU of gpu.enabled idle"),
-    "a stream that is a text": (("config.streams.lobby=rtsp://camera/",), "config.streams.lobby is not a section"),
+    "a stream that is a text": (
+        ("config.streams.lobby=rtsp://camera/",), "at '/config/streams/lobby': got string, want object"),
+    "a section that is a text": (("config.http=no",), "at '/config/http': got string, want object"),
+    "scrapes too far apart for the rules": (
+        ("serviceMonitor.interval=30s",), "at '/serviceMonitor/interval': '30s' does not match pattern"),
     "two scrapes of each pod": (("serviceMonitor.enabled=true,podMonitor.enabled=true",), "scrape every pod twice"),
 }
 

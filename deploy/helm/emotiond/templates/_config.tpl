@@ -6,20 +6,22 @@
 {{- mulf (float64 (regexFind "^[0-9.]+" $match)) (get $factors $unit) -}}
 {{- end -}}
 
-{{/* The daemon's configuration as YAML: the values' own, checked, and what the chart adds. */}}
+{{/* The daemon's configuration as YAML: the values' own, and what the chart adds. Its keys and types are checked by the
+     values' schema, which has the daemon's; here is what depends on the pod. */}}
 {{- define "emotiond.config" -}}
 {{- $secrets := "/run/secrets/emotiond" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- range $section := list "redis" "http" "spool" "compute" "streams" -}}
-  {{- if not (kindIs "map" (default dict (get $config $section))) -}}
-    {{- fail (printf "config.%v is not a section; indent its keys below it" $section) -}}
-  {{- end -}}
   {{- $_ := set $config $section (default dict (get $config $section)) -}}
 {{- end -}}
 {{- range $key, $instead := dict "instance" "each shard is named after its Deployment; use fullnameOverride" "shard" "set `shards` to the number of them" -}}
   {{- if hasKey $config $key -}}
     {{- fail (printf "config.%v is set by the chart: %v" $key $instead) -}}
   {{- end -}}
+{{- end -}}
+
+{{- if not (hasKey $config "watch_config") -}}
+  {{- $_ := set $config "watch_config" true -}}
 {{- end -}}
 
 {{- $listen := default "0.0.0.0:9470" $config.http.listen -}}
@@ -48,12 +50,12 @@
 
 {{- $environment := list -}}
 {{- range .Values.extraEnv -}}{{- $environment = append $environment .name -}}{{- end -}}
-{{- range list "EMOTIOND_INSTANCE" "EMOTIOND_SHARD__INDEX" "EMOTIOND_SHARD__COUNT" "EMOTIOND_HTTP__LISTEN" "EMOTIOND_SPOOL__PATH" -}}
+{{- range list "EMOTIOND_INSTANCE" "EMOTIOND_SHARD__INDEX" "EMOTIOND_SHARD__COUNT" "EMOTIOND_HTTP__LISTEN" "EMOTIOND_SPOOL__PATH" "EMOTIOND_WATCH_CONFIG" -}}
   {{- if has . $environment -}}
     {{- fail (printf "extraEnv: %v is set by the chart; leave it out" .) -}}
   {{- end -}}
 {{- end -}}
-{{- $url := toString (default "" $config.redis.url) -}}
+{{- $url := default "" $config.redis.url -}}
 {{- if not (or $url (has "EMOTIOND_REDIS__URL" $environment) .Values.extraEnvFrom) -}}
   {{- fail "config.redis.url is missing; name a server like redis://redis:6379/0" -}}
 {{- else if eq $url "embedded" -}}
@@ -76,10 +78,7 @@
 {{- $files := list (list "config.redis.password_file" $config.redis.password_file "secrets.redis.existingSecret")
                    (list "config.http.token_file" $config.http.token_file "secrets.http.existingSecret") -}}
 {{- range $name, $stream := $config.streams -}}
-  {{- if not (kindIs "map" $stream) -}}
-    {{- fail (printf "config.streams.%v is not a section; indent its keys below it" $name) -}}
-  {{- end -}}
-  {{- if regexMatch "^[a-zA-Z]+://[^/?#]*:[^/?#]*@" (toString $stream.source) -}}
+  {{- if regexMatch "^[a-zA-Z]+://[^/?#]*:[^/?#]*@" $stream.source -}}
     {{- fail (printf "config.streams.%v.source carries a password, and a ConfigMap is no place for one; write username and password_file, with secrets.cameras.existingSecret" $name) -}}
   {{- end -}}
   {{- $files = append $files (list (printf "config.streams.%v.password_file" $name) $stream.password_file "secrets.cameras.existingSecret") -}}
@@ -95,11 +94,13 @@
   {{- end -}}
 {{- end -}}
 
-{{- $added := toString (default "" $config.http.streams_file) -}}
+{{- $added := default "" $config.http.streams_file -}}
 {{- if and $added (not (hasPrefix "/var/lib/emotiond/" $added)) -}}
   {{- fail (printf "config.http.streams_file: %v cannot be written; write /var/lib/emotiond/streams.json, on the spool's volume" $added) -}}
 {{- else if and $added (not $config.http.token_file) -}}
   {{- fail "config.http.streams_file: who adds streams needs a token; name its Secret in secrets.http.existingSecret" -}}
+{{- else if and $added (not .Values.spool.persistence.enabled) -}}
+  {{- fail "config.http.streams_file: streams added over HTTP would be lost with the pod; set spool.persistence.enabled" -}}
 {{- else if not (or $added $config.streams) -}}
   {{- $_ := set $config "streams" (dict "test-pattern" (dict "source" "lavfi:testsrc2=size=640x360:rate=5")) -}}
 {{- end -}}

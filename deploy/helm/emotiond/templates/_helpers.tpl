@@ -38,14 +38,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* What Prometheus' operator scrapes: the job that the rules expect, and an instance that outlives its pod. */}}
+{{/* Prometheus' job: the rules compare the shards of one job, so each release has its own, with the word they know it by. */}}
+{{- define "emotiond.job" -}}
+{{- $fullname := include "emotiond.fullname" . -}}
+{{- ternary $fullname (printf "%s-emotiond" $fullname) (contains "emotiond" $fullname) -}}
+{{- end -}}
+
+{{/* What Prometheus' operator scrapes, as an instance that outlives its pod. Takes root and interval. */}}
 {{- define "emotiond.endpoint" -}}
 port: http
 path: /metrics
 interval: {{ .interval }}
 relabelings:
   - targetLabel: job
-    replacement: emotiond
+    replacement: {{ include "emotiond.job" .root }}
   - sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_label_emotiond_shard]
     separator: /
     targetLabel: instance

@@ -88,6 +88,12 @@ containers:
       {{- if $values.gpu.enabled }}
       {{- $_ := set $resources.limits $values.gpu.resource 1 }}
       {{- end }}
+      {{- $disk := "ephemeral-storage" }}
+      {{- if not (or $values.spool.persistence.enabled (hasKey $resources.requests $disk) (hasKey $resources.limits $disk)) }}
+      {{- $mebibytes := divf (include "emotiond.bytes" $values.spool.size) 1048576 | ceil | int64 }}
+      {{- $_ := set $resources.requests $disk $values.spool.size }}
+      {{- $_ := set $resources.limits $disk (printf "%dMi" (add $mebibytes 256)) }}   {{- /* /tmp and the log beside it */}}
+      {{- end }}
       {{- toYaml $resources | nindent 6 }}
     securityContext:
       allowPrivilegeEscalation: false
