@@ -267,7 +267,8 @@ def test_the_script_brings_a_running_daemon_to_its_version_and_keeps_the_configu
 
     installed = unit.machine.run(INSTALL, deadline_s=400, own_network=False)
 
-    assert (installed.code, installed.out) == (0, "emotiond is installed, and was started anew.\n"), installed.err
+    assert (installed.code, installed.out) == (
+        0, f"{CONFIG}: ok, 1 stream\nemotiond is installed, and was started anew.\n"), installed.err
     assert unit.show("MainPID") != pid
     assert '"message": "stopped"' in unit.all_logged()
     unit.wait_for_events("door")
@@ -276,6 +277,24 @@ def test_the_script_brings_a_running_daemon_to_its_version_and_keeps_the_configu
                               "/opt/emotiond/bin/emotiond").splitlines() == [
         "root:emotiond 640", "root:emotiond 750", "root:root 700", "root:root 755"]
     assert not unit.machine.check("find", "/opt", "-name", "emotiond.*", "-maxdepth", "1")
+
+
+def test_a_version_that_does_not_start_is_taken_back(unit: Unit) -> None:
+    assert unit.control("start").code == 0, unit.all_logged()
+    unit.machine.path("/opt/emotiond/old").touch()
+    unit.configure(http={"listen": "127.0.0.1:6379"})      # which no check sees, for Redis has it
+
+    installed = unit.machine.run(INSTALL, deadline_s=400, own_network=False)
+
+    assert (installed.code, installed.out) == (1, f"{CONFIG}: ok, 1 stream\n")
+    assert "cannot be used (Address already in use)" in installed.err
+    assert installed.err.endswith("install: the new version does not start, so the old one is back; "
+                                  "journalctl -u emotiond says why\n")
+    assert unit.machine.path("/opt/emotiond/old").exists()
+    assert not unit.machine.check("find", "/opt", "-name", "emotiond.*", "-maxdepth", "1")
+    unit.configure()
+    assert unit.control("restart").code == 0, unit.all_logged()
+    unit.wait_for_events("door")
 
 
 def test_the_script_refuses_a_python_that_the_service_would_not_see(machine: Machine) -> None:
@@ -292,7 +311,7 @@ def test_the_script_refuses_a_python_that_the_service_would_not_see(machine: Mac
 def test_the_script_refuses_in_one_sentence(machine: Machine) -> None:
     for command, code, sentence in (
         (["setpriv", "--reuid=65534", "--clear-groups", INSTALL], 1, "root alone may install a service"),
-        ([INSTALL, "--cpu"], 2, "--cpu is no option"),
+        ([INSTALL, "--tpu"], 2, "--tpu is no option; there are --gpu and --cpu"),
         (["env", "PYTHON=/bin/false", INSTALL], 1, "'/bin/false' is no Python 3.11, 3.12 or 3.13"),
     ):
         ended = machine.run(*command)

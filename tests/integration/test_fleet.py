@@ -1,5 +1,6 @@
 """Streams that come and go over HTTP."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from emotiond.shard import shard_of
 from tests.integration.conftest import FPS
 from tests.support.daemon import Answer, Daemon, endless, send
 from tests.support.events import read_entries
@@ -21,8 +23,9 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 class Scene:
     """A daemon that takes streams over HTTP, beside one of its configuration."""
 
-    def __init__(self, folder: Path, clip: Path, server: RedisServer) -> None:
+    def __init__(self, folder: Path, clip: Path, server: RedisServer, **sections: Any) -> None:
         server.client.flushall()
+        self.sections = sections
         (folder / "token").write_text(TOKEN)
         self.folder, self.server, self.file = folder, server, folder / "streams.json"
         self.daemon = self.make({"door": endless(clip, FPS)})
@@ -30,7 +33,7 @@ class Scene:
 
     def make(self, streams: dict[str, Any]) -> Daemon:
         return Daemon(self.folder, streams, self.server.url, http={
-            "token_file": str(self.folder / "token"), "streams_file": str(self.file)})
+            "token_file": str(self.folder / "token"), "streams_file": str(self.file)}, **self.sections)
 
     def add(self, body: object) -> Answer:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -143,6 +146,30 @@ def test_a_file_that_cannot_be_written_and_one_that_is_broken(shared: Scene) -> 
     assert str(shared.file) in answer.text
     assert shared.file.read_text() == "{"
     shared.file.unlink()
+
+
+def test_all_shards_are_told_and_each_runs_its_own(tmp_path: Path, clip: Path, server: RedisServer) -> None:
+    camera = endless(clip, FPS)
+    names = {f"camera-{number}" for number in range(8)}
+    with contextlib.ExitStack() as stack:
+        shards: list[Scene] = []
+        for index in range(2):
+            (tmp_path / str(index)).mkdir()
+            shard = Scene(tmp_path / str(index), clip, server, shard={"index": index, "count": 2})
+            stack.enter_context(shard.daemon).wait_until_ready()
+            shards.append(shard)
+
+        for shard in shards:
+            assert shard.add({name: camera for name in names}).status == 200
+        own = [set(shard.daemon.streams()) - {"door"} for shard in shards]
+        assert own == [{name for name in names if shard_of(name, 2) == index} for index in range(2)]
+        for name in names:
+            shards[0].wait_for_events(name)
+
+        gone = min(own[1])
+        assert [json.loads(shard.remove(gone).text)["removed"] for shard in shards] == [[], [gone]]
+        poll(lambda: gone not in shards[1].daemon.streams(), 30, shards[1].daemon.output)
+        assert all(gone not in json.loads(shard.file.read_text())["streams"] for shard in shards)
 
 
 def test_without_a_file_nothing_is_added(tmp_path: Path, clip: Path, server: RedisServer) -> None:
