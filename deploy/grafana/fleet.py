@@ -1,6 +1,7 @@
 """The dashboard of all daemons and all streams."""
 
 from deploy.grafana.panels import (
+    ALERTS,
     FPS,
     GREEN,
     ORANGE,
@@ -46,7 +47,7 @@ def fleet() -> Json:
     """Returns the dashboard of all daemons and all streams."""
     return dashboard(
         "emotiond-fleet", "emotiond / Fleet", "All daemons and all streams: what runs, what fails, what is late.",
-        'stream=~"$stream"', [*DAEMON_CHOICES, choice("stream", "Stream", STREAMS_QUERY)], {
+        'stream=~"$stream"', [*DAEMON_CHOICES, choice("stream", "Stream", STREAMS_QUERY, anything=True)], {
             "Now": [(3, panel) for panel in _fleet_now()],
             "Alerts and streams": [(8, _alerts()), (16, _streams())],
             "Rate": [
@@ -56,8 +57,9 @@ def fleet() -> Json:
                 (8, video("{{instance}}", "instance"))],
             "Errors": [
                 (8, drops()),
-                (8, graph("Overload, worst streams", "Share of the frames read that gave way to newer ones or became "
-                          "too old, over five minutes. Above the first line: EmotiondFramesDropped.", "percentunit",
+                (8, graph("Overload, worst streams", "Share of the frames to be analysed, which max_fps does not skip, "
+                          "that gave way to newer ones or became too old, over five minutes. Above the first line: "
+                          "EmotiondFramesDropped.", "percentunit",
                           (f"topk(10, {OVERLOAD})", "{{stream}} on {{instance}}"), steps=OVERLOAD_STEPS)),
                 (8, ends()), (8, connects()),
                 (8, graph("Damaged video, worst streams", "Packets that could not be decoded, and frames that came out "
@@ -111,6 +113,8 @@ def fleet() -> Json:
 
 def _fleet_now() -> list[Json]:
     overloaded = 'sum(rate(emotiond_frames_dropped_total{S, reason=~"newer_frame|stale"}[5m]))'
+    wanted = ("sum(rate(emotiond_stream_frames_read_total{S}[5m])) "
+              '- sum(rate(emotiond_frames_dropped_total{S, reason="max_fps"}[5m]))')
     return [
         stat("Daemons down", "Daemons that Prometheus gets no answer from.", "none",
              ("sum(up{D} == bool 0)", ""), steps=NONE_YET),
@@ -123,9 +127,8 @@ def _fleet_now() -> list[Json]:
         stat("Streams in trouble", "Neither running nor at their end: connecting, stalled, backing off, refused.",
              "none", ('sum(emotiond_stream_state{S, state!~"running|ended"})', ""), steps=(1, 3)),
         stat("Frames analysed", "Frames analysed a second, of all streams.", FPS, (f"sum({ANALYZED})", "")),
-        stat("Overload", "Share of all frames read in the last five minutes that were dropped because the analyzers "
-             "were too slow.", "percentunit",
-             (f"{overloaded} / sum(rate(emotiond_stream_frames_read_total{{S}}[5m]))", ""), steps=OVERLOAD_STEPS,
+        stat("Overload", "Share of all frames to be analysed in the last five minutes that were dropped because the "
+             "analyzers were too slow.", "percentunit", (f"{overloaded} / ({wanted} > 0)", ""), steps=OVERLOAD_STEPS,
              decimals=1),
         stat("Events lost", "Events that were lost in the time shown: full spool or failing disk.", "short",
              ("sum(increase(emotiond_events_dropped_total{S}[$__range]))", ""), steps=NONE_YET, decimals=0)]
@@ -133,9 +136,9 @@ def _fleet_now() -> list[Json]:
 
 def _alerts() -> Json:
     return table("Alerts", "What fires now; docs/operations.md has a section for each.", {
-        "Since": ('ALERTS{D, alertstate="firing", alertname=~"Emotiond.+"}', {}),
+        "Since": (ALERTS, {}),
         "severity": ("", colored_words({"critical": RED, "warning": ORANGE})),
-    }, ("severity", "alertname", "instance", "stream"), "severity", descending=False)
+    }, ("severity", "alertname", "job", "instance", "stream"), "severity", descending=False)
 
 
 def _streams() -> Json:
@@ -153,11 +156,13 @@ def _streams() -> Json:
 
 
 def _daemons() -> Json:
-    return table("Daemons", "Versions, weights, time since the start, configuration, the spool's disk.", {
+    return table("Daemons", "Versions, weights and their device, time since the start, configuration, the spool's "
+                 "disk.", {
         "Build": ("emotiond_build_info{D}", {}), "Weights": ("emotiond_model_info{D}", {}),
         "Up": ("time() - process_start_time_seconds{D}", cell("dtdurations")),
         "Configuration": ("emotiond_config_last_reload_successful{D}",
                           colored_words({"0": RED, "1": GREEN}, {"0": "refused", "1": "accepted"})),
         "Spool's disk": ("emotiond_spool_failing{D}",
                          colored_words({"0": GREEN, "1": RED}, {"0": "works", "1": "fails"})),
-    }, ("instance", "version", "python", "model", "Up", "Configuration", "Spool's disk"), "instance", descending=False)
+    }, ("instance", "version", "python", "model", "device", "Up", "Configuration", "Spool's disk"), "instance",
+        descending=False)

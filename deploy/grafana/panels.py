@@ -20,6 +20,8 @@ STATES = {"running": GREEN, "connecting": SKY, "stalled": ORANGE, "backoff": RED
           "not_found": YELLOW, "ended": GREY}
 SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 DAEMONS = 'job=~"$job", instance=~"$instance"'
+ALERTS = 'ALERTS{job=~"$job|", instance=~"$instance|", alertstate="firing", alertname=~"Emotiond.+"}'
+"""Those of a fleet have no instance, and EmotiondAbsent may have no job."""
 COLUMNS = 24
 FPS = "suffix:frames/s"      # Grafana has no such unit
 
@@ -189,13 +191,21 @@ def dashboard(
                    "tooltip": "The other dashboard, with the same time and choice", "url": ""}],
         "annotations": {"list": [{
             "name": "Alerts", "datasource": SOURCE, "enable": True, "iconColor": RED,
-            "expr": fill('ALERTS{D, alertstate="firing", alertname=~"Emotiond.+"}', streams),
-            "titleFormat": "{{alertname}}", "textFormat": "{{instance}} {{stream}}", "tagKeys": "severity"}]}}
+            "expr": ALERTS, "titleFormat": "{{alertname}}", "textFormat": "{{job}} {{instance}} {{stream}}",
+            "tagKeys": "severity"}]}}
 
 
-def choice(name: str, label: str, query: str, *, multi: bool = True) -> Json:
-    """Returns a variable; with `multi` several values or all of them may be chosen, and all are at first."""
-    every = {"allValue": ".*", "includeAll": True, "multi": True,
+def choice(name: str, label: str, query: str, *, multi: bool = True, anything: bool = False) -> Json:
+    """Returns a variable.
+
+    Args:
+        name: what expressions call it.
+        label: what people read.
+        query: where its values come from.
+        multi: whether several of them or all may be chosen, and all are at first.
+        anything: whether all of them is whatever there is, and not a list of them, which may be long.
+    """
+    every = {**({"allValue": ".*"} if anything else {}), "includeAll": True, "multi": True,
              "current": {"selected": True, "text": ["All"], "value": ["$__all"]}}
     return {"name": name, "label": label, "type": "query", "datasource": SOURCE,
             "query": {"query": query, "refId": name}, "definition": query, "refresh": 2, "sort": 1,

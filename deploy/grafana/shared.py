@@ -21,9 +21,9 @@ QUANTILES = {"p99": RED, "p95": ORANGE, "p50": BLUE}
 
 SOURCE_CHOICE: Json = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
                        "refresh": 1, "multi": False, "includeAll": False}
-DAEMON_CHOICES = [
+DAEMON_CHOICES = [      # by `up`, which a daemon that has been down for long still has
     SOURCE_CHOICE,
-    choice("job", "Job", "label_values(emotiond_ready, job)"),
+    choice("job", "Job", 'label_values(up{job=~".*emotiond.*"}, job)'),
     choice("instance", "Instance", 'label_values(up{job=~"$job"}, instance)')]
 STREAMS_QUERY = 'label_values(emotiond_stream_up{job=~"$job", instance=~"$instance"}, stream)'
 

@@ -75,8 +75,8 @@ def _stream_now() -> list[Json]:
              noValue="never", decimals=1),
         stat("Frames read", "Frames read a second.", FPS, (f"sum({READ})", ""), decimals=1),
         stat("Frames analysed", "Frames analysed a second.", FPS, (f"sum({ANALYZED})", ""), decimals=1),
-        stat("Overload", "Share of the frames read in the last five minutes that were dropped because the analyzers "
-             "were too slow.", "percentunit", (f"max({OVERLOAD})", ""), steps=OVERLOAD_STEPS, decimals=1),
+        stat("Overload", "Share of the frames to be analysed in the last five minutes that were dropped because the "
+             "analyzers were too slow.", "percentunit", (f"max({OVERLOAD})", ""), steps=OVERLOAD_STEPS, decimals=1),
         stat("Latency, p95", "95th percentile from a frame's arrival to Redis' acknowledgement, over five minutes.",
              "s", (f"max({P95})", ""), steps=LATENCY_STEPS, noValue="no events", decimals=2),
         stat("Faces in a frame", "How many faces are found in a frame, on average.", "short",

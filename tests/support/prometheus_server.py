@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes one target, and promtool's opinion of a metrics page."""
+"""A real Prometheus, and promtool's opinion of a metrics page."""
 
 import json
 import subprocess
@@ -18,36 +18,44 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: {alertmanagers}}}]}}]}
 scrape_configs:
   - job_name: {job}
     metrics_path: {path}
-    static_configs: [{{targets: ["{target}"]}}]
+    static_configs: [{{targets: {targets}}}]
+"""
+_OTHERS = """\
+  - job_name: other
+    static_configs: [{{targets: ["{itself}", "127.0.0.1:1"]}}]
 """
 
 
 class PrometheusServer(ServerProcess):
-    """Scrapes `target` from entering to leaving.
+    """Scrapes its targets from entering to leaving.
 
     Args:
         folder: gets its data, its configuration and its log.
-        target: host:port.
-        job: label of everything it scrapes.
-        path: the target's page.
+        targets: host:port of each.
+        job: label of everything it scrapes from them.
+        path: the targets' page.
         interval: time between scrapes, as Prometheus writes it.
         rules: files of alerting and recording rules.
         alertmanager: host:port of one that gets the alerts.
+        shared: whether it scrapes other programs too, as job "other": itself, and one that does not answer.
     """
 
     def __init__(
-        self, folder: Path, target: str, *, job: str = "emotiond", path: str = "/metrics", interval: str = "500ms",
-        rules: tuple[Path, ...] = (), alertmanager: str | None = None,
+        self, folder: Path, *targets: str, job: str = "emotiond", path: str = "/metrics", interval: str = "500ms",
+        rules: tuple[Path, ...] = (), alertmanager: str | None = None, shared: bool = False,
     ) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        itself = f"127.0.0.1:{free_port()}"
+        self.url, self._job = f"http://{itself}", job
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "prometheus.yml"
         configuration.write_text(_CONFIGURATION.format(
-            interval=interval, job=job, path=path, target=target, rules=json.dumps([str(file) for file in rules]),
-            alertmanagers=json.dumps([alertmanager] if alertmanager else [])))
+            interval=interval, job=job, path=path, targets=json.dumps(targets),
+            rules=json.dumps([str(file) for file in rules]),
+            alertmanagers=json.dumps([alertmanager] if alertmanager else []))
+            + (_OTHERS.format(itself=itself) if shared else ""))
         super().__init__("prometheus", [
             "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"], folder / "prometheus.log")
+            f"--web.listen-address={itself}", "--log.level=warn"], folder / "prometheus.log")
 
     def ready(self) -> bool:
         """Tells whether it answers queries."""
@@ -62,13 +70,17 @@ class PrometheusServer(ServerProcess):
         with urlopen(f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=5) as answer:
             return json.load(answer)["data"]
 
+    def label_values(self, selector: str, label: str) -> list[str]:
+        """Returns what Grafana's `label_values(selector, label)` finds."""
+        return self.get(f"label/{label}/values", **{"match[]": selector})
+
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Evaluates PromQL now: labels and value of each series, nothing where there is no series."""
         result = self.get("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
     def wait_for_scrape(self, deadline_s: float = 20) -> None:
-        """Returns after the target was scraped once without an error; the first scrape comes after about 5 s.
+        """Returns after a target was scraped once without an error; the first scrape comes after about 5 s.
 
         Raises:
             AssertionError: it was not, with Prometheus' reason.
@@ -76,7 +88,7 @@ class PrometheusServer(ServerProcess):
         def error() -> str:
             return "; ".join(f"{t['health']}: {t['lastError']}" for t in self.get("targets")["activeTargets"])
 
-        poll(lambda: any(value == 1 for _, value in self.query("up")), deadline_s, lambda: f"not scraped: {error()}")
+        poll(lambda: self.query(f'up{{job="{self._job}"}} == 1'), deadline_s, lambda: f"not scraped: {error()}")
 
 
 def check_metrics(text: str) -> None:
