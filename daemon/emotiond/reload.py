@@ -18,6 +18,7 @@ from emotiond.shard import own_streams
 from emotiond.spool import Spool
 
 LONG_SECONDS = 10.0      # after which it is said that a stream does not end
+AGAIN_SECONDS = 30.0     # after which a watched file that was wrong is read again
 
 log = logging.getLogger(__name__)
 
@@ -70,27 +71,35 @@ def _without_streams(config: Config) -> dict[str, object]:
 
 
 class FileWatch:
-    """Tells when a file's content is another one; what links lead to may change, as Kubernetes changes it."""
+    """Tells when a file is to be read anew, asked as often as one likes."""
 
     def __init__(self, file: Path) -> None:
         """Takes the content of now for known."""
-        self._file, self._known = file, b""
-        self.changed()
+        self._file, self._known, self._read = file, b"", time.monotonic()
+        self.is_due(taken=True)
 
-    def changed(self) -> bool:
-        """Tells whether the content is another one than at the last call; a file that is away has not changed."""
+    def is_due(self, taken: bool) -> bool:
+        """Tells whether the content is another than at the last call, or one that was not taken is to be tried again.
+
+        What it names, a password's file say, may come later than itself. A file that is away is not due.
+        """
         try:
             content = self._file.read_bytes()
         except OSError:
             return False
-        known, self._known = self._known, content
-        return content != known
+        due = content != self._known or (not taken and time.monotonic() >= self._read + AGAIN_SECONDS)
+        if due:
+            self._known, self._read = content, time.monotonic()
+        return due
 
 
 class Reloader:
     """Reads the configuration when asked, and brings the streams to what it says.
 
     `go_on`, `asked` and `read` are the main thread's, again and again; none waits for a stream that ends.
+
+    Attributes:
+        taken: whether the configuration that was read last is the one in use.
     """
 
     def __init__(self, config: Config, load: Callable[[], Config], pipeline: Pipeline, spool: Spool) -> None:
@@ -108,6 +117,7 @@ class Reloader:
         self._signalled = False  # a plain flag: a signal's handler must not touch a lock
         self._requests: deque[Future[Changes]] = deque()
         self._closed = False
+        self.taken = True
 
     @property
     def streams_file(self) -> Path | None:
@@ -160,12 +170,14 @@ class Reloader:
         try:
             changes = self._apply(self._load())
         except ConfigError as error:
+            self.taken = False
             metrics.reloaded.set(0)
             for line in str(error).splitlines():
                 log.error("configuration not taken over: %s", line)
             for future in futures:
                 future.set_exception(error)
         else:
+            self.taken = True
             metrics.reloaded.set(1)
             metrics.reloaded_at.set_to_current_time()
             log.info("configuration taken over", extra={

@@ -155,7 +155,7 @@ class Service:
                 self._reloader.go_on()
                 if self._watch and time.monotonic() >= next_watch:
                     next_watch = time.monotonic() + WATCH_SECONDS
-                    if self._watch.changed():
+                    if self._watch.is_due(self._reloader.taken):
                         self._reloader.ask()
                 if self._reloader.asked():
                     self._manager.reloading()

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from emotiond import web
 from emotiond.config_file import make_config
+from emotiond.reload import AGAIN_SECONDS, FileWatch
 from emotiond.web import WebServer, _is_loopback
 from tests.support.daemon import Answer, Daemon, endless, get_page, send
 from tests.support.events import Entry, assert_whole, read_entries, read_status
@@ -267,6 +269,25 @@ def test_a_file_that_changes_is_read_where_it_is_watched(open_scene: OpenScene, 
 
         assert len(scene.daemon.log_entries("configuration taken over")) == 1
         assert len(scene.daemon.log_entries("configuration not taken over")) == 1
+
+
+def test_a_watched_file_is_tried_again_while_it_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "emotiond.yaml"
+    file.write_text("one")
+    watch = FileWatch(file)
+    assert not watch.is_due(taken=True)
+    file.write_text("two")
+    assert watch.is_due(taken=True)
+    assert not watch.is_due(taken=False)
+
+    later = time.monotonic() + AGAIN_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+
+    assert not watch.is_due(taken=True)
+    assert watch.is_due(taken=False)
+    assert not watch.is_due(taken=False)
+    file.unlink()
+    assert not watch.is_due(taken=False)
 
 
 def test_a_name_in_host_is_refused_and_a_body_is_passed_over(open_scene: OpenScene, clip: Path) -> None:
