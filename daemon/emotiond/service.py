@@ -15,7 +15,7 @@ from emotiond.errors import UnavailableError
 from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
 from emotiond.fleet import Fleet
 from emotiond.frames import Drop, Frame
-from emotiond.malloc import configure_malloc
+from emotiond.malloc import configure_malloc, trim_malloc
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
@@ -32,6 +32,7 @@ from emotiond.web import WebServer, join_address
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
 RELOAD_SECONDS = 20.0    # how long POST /-/reload waits, for the models to be loaded, say
+TRIM_SECONDS = 60.0      # how often freed memory is given back
 WATCH_SECONDS = 2.0      # how often the configuration file is looked at, where it is to be
 LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more
@@ -149,6 +150,7 @@ class Service:
     def _main_loop(self) -> None:
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         next_look = next_watch = 0.0
+        next_trim = time.monotonic() + TRIM_SECONDS
         while not self._stopping and not self._failure():
             time.sleep(TICK_SECONDS)
             if self._reloader:
@@ -166,6 +168,9 @@ class Service:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + min(LOOK_SECONDS, (self._manager.watchdog_seconds or LOOK_SECONDS) / 3)
                 self._look_at_progress()
+            if time.monotonic() >= next_trim:
+                next_trim = time.monotonic() + TRIM_SECONDS
+                trim_malloc()
             if time.monotonic() >= next_heartbeat:
                 next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 states = {name: str(reader.state) for name, reader in self.pipeline.readers.items()}

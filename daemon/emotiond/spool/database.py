@@ -20,7 +20,7 @@ from emotiond.spool.place import in_use, prepare
 
 _FORMAT = 1
 _LAST_SEQ = 2**63 - 1
-_CACHE_KIB = 8192
+_CACHE_KIB = 2048
 _WAL_BYTES = 8 << 20      # the log is cut back to this when it has grown
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL",
