@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotiond.config import DetectorConfig, StreamConfig
+from emotiond.follow import Window, match, window_around
 from emotiond.frames import FrameBuffers, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import DetectorView, Picture, Scalers
@@ -17,6 +18,7 @@ from emotionnet.preprocess import InputSpec, crop_square, expand_range
 from yunet.detector import Detector, Faces
 
 MAX_FAILURES = 100     # frames in a row that a network fails on before the analyzer gives up, and the daemon with it
+MOST_FOLLOWED = 0.5    # share of a picture from which on searching windows costs what searching it whole does
 FACES_DETECTED = 1000  # the most a detector returns for a picture; `max_faces` cuts and counts below it
 
 log = logging.getLogger(__name__)
@@ -96,18 +98,49 @@ class Analyzer:
                 in zip(tickets, faces, np.split(probabilities, ends[:-1]), strict=True)]
 
     def _detect(self, tickets: Sequence[Ticket]) -> list[Faces]:
-        views: list[DetectorView] = []
-        for ticket in tickets:
-            config = self._streams[ticket.frame.stream]
-            views.append(ticket.frame.picture.detector_view(
-                self._scalers, self._config.width, config.region, config.masks))
-        found = self._detector.detect([view.planes for view in views])
-        return [self._select(ticket, faces, view) for ticket, faces, view in zip(tickets, found, views, strict=True)]
+        """Finds the faces of each frame; those of a group one after the other, since each follows the one before."""
+        found: dict[int, Faces] = {}
+        waiting = list(range(len(tickets)))
+        while waiting:
+            wave: dict[int, int] = {}      # group -> the first of its frames that wait
+            for place in waiting:
+                wave.setdefault(id(tickets[place].group), place)
+            found |= zip(wave.values(), self._search([tickets[place] for place in wave.values()]), strict=True)
+            waiting = [place for place in waiting if place not in found]
+        return [found[place] for place in range(len(tickets))]
 
-    def _select(self, ticket: Ticket, faces: Faces, view: DetectorView) -> Faces:
-        """Scales boxes to the displayed picture, clips them, leaves out the small and the many."""
+    def _search(self, tickets: Sequence[Ticket]) -> list[Faces]:
+        """Finds the faces of frames of different groups in one call of the detector."""
+        searches = [self._prepare(ticket) for ticket in tickets]
+        found = self._detector.detect([planes for search in searches for planes in search.planes])
+        return [self._finish(ticket, search, [found.pop(0) for _ in search.planes])
+                for ticket, search in zip(tickets, searches, strict=True)]
+
+    def _prepare(self, ticket: Ticket) -> "_Search":
+        config, group = self._streams[ticket.frame.stream], ticket.group
+        view = ticket.frame.picture.detector_view(self._scalers, self._config.width, config.region, config.masks)
+        if group.boxes is None:
+            return _Search(view, None, [])
+        boxes = to_view(group.boxes, view)
+        windows = [window_around(view, box) for box in boxes]
+        if sum(window.planes.size for window in windows) > MOST_FOLLOWED * view.planes.size:
+            return _Search(view, None, [])
+        return _Search(view, boxes, windows)
+
+    def _finish(self, ticket: Ticket, search: "_Search", found: list[Faces]) -> Faces:
+        if search.boxes is None:
+            faces = self._select(ticket, found[0], search.view, self._config.score)
+            ticket.group.boxes = faces.boxes
+            return faces
+        followed = match(search.windows, found, search.boxes)
+        ticket.group.boxes = to_picture(      # also those that are lost, or too small, just now
+            np.concatenate((followed.faces.boxes, followed.lost)), search.view, ticket.frame.picture)
+        return self._select(ticket, followed.faces, search.view, 0)
+
+    def _select(self, ticket: Ticket, faces: Faces, view: DetectorView, score: float) -> Faces:
+        """Scales boxes to the displayed picture, clips them, leaves out the unlikely, the small and the many."""
         boxes = to_picture(faces.boxes, view, ticket.frame.picture)
-        large = np.minimum(boxes[:, 2], boxes[:, 3]) >= self._config.min_face
+        large = (np.minimum(boxes[:, 2], boxes[:, 3]) >= self._config.min_face) & (faces.scores >= score)
         boxes, scores = boxes[large], faces.scores[large]
         over = len(scores) - self._config.max_faces
         if over > 0:
@@ -120,6 +153,25 @@ class Analyzer:
 
     def _no_probabilities(self) -> NDArray[np.float32]:
         return np.zeros((0, len(self._classifier.info.labels)), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where faces of a frame are searched: in the whole view, or in a window around each of the boxes in it."""
+
+    view: DetectorView
+    boxes: NDArray[np.float32] | None
+    windows: list[Window]
+
+    @property
+    def planes(self) -> list[NDArray[np.uint8]]:
+        return [self.view.planes] if self.boxes is None else [window.planes for window in self.windows]
+
+
+def to_view(boxes: NDArray[np.float32], view: DetectorView) -> NDArray[np.float32]:
+    """Turns boxes (N, 4) in pixels of the displayed picture into pixels of a detector's view."""
+    offset, scale = np.array((*view.offset, 0, 0), np.float32), np.tile(np.array(view.scale, np.float32), 2)
+    return (boxes - offset) / scale
 
 
 def to_picture(boxes: NDArray[np.float32], view: DetectorView, picture: Picture) -> NDArray[np.float32]:
@@ -148,9 +200,11 @@ def crop_faces(
 
 
 def work(analyzer: Analyzer, buffers: FrameBuffers, deliver: Callable[[Analysis], None], most: int) -> None:
-    """A worker's life: takes up to `most` frames, analyses, delivers; returns when the buffers are closed and empty."""
+    """A worker's life: takes frames, analyses and delivers them; returns when the buffers are closed and have none."""
     while tickets := buffers.take(most):
-        for analysis in analyzer.analyze(tickets):
+        analyses = analyzer.analyze(tickets)
+        buffers.give_back(tickets)
+        for analysis in analyses:
             deliver(analysis)
 
 

@@ -100,6 +100,8 @@ class DetectorConfig(_Section):
     """Faces below this score are left out."""
     min_face: Annotated[int, Field(ge=1, le=10_000)] = 24
     """Faces whose box is narrower or lower than this, in pixels of the full picture, are left out."""
+    interval: Annotated[int, Field(ge=1, le=100)] = 1
+    """Every so many frames of a stream are searched whole; in between, faces are followed in small windows."""
     max_faces: Annotated[int, Field(ge=1, le=1000)] = 200
     """The best so many of a frame are kept; the rest is counted."""
 

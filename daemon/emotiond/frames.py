@@ -3,10 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emotiond.picture import Picture
 
@@ -53,12 +56,32 @@ class Frame:
     picture: Picture
 
 
+@dataclass(slots=True)
+class FrameGroup:
+    """Frames of a stream in a row: the first is searched whole, and each other where the one before had faces.
+
+    Attributes:
+        boxes: (N, 4) float32, where to look: x, y, width, height in the displayed picture; None before the first frame.
+        busy: whether an analyzer has some of its frames.
+    """
+
+    boxes: NDArray[np.float32] | None = None
+    busy: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A frame taken by an analyzer; `number` counts the frames taken of its stream, so that order can be restored."""
+    """A frame taken by an analyzer.
+
+    Attributes:
+        frame: the frame.
+        number: counts the frames taken of its stream, so that order can be restored.
+        group: the frames that it is analysed with, by one analyzer at a time and in order.
+    """
 
     frame: Frame
     number: int
+    group: FrameGroup = field(default_factory=FrameGroup)
 
 
 @dataclass
@@ -117,21 +140,50 @@ class FrameLedger:
 
 
 class _Buffer:
-    def __init__(self, live: bool) -> None:
-        self.frames: deque[Frame] = deque()
+    def __init__(self, live: bool, group_size: int) -> None:
+        self.frames: deque[tuple[Frame, FrameGroup]] = deque()
         self.taken = 0
+        self._group_size = group_size
+        self._group, self._room = FrameGroup(), group_size
         self.set_live(live)
 
     def set_live(self, live: bool) -> None:
         self.live = live
-        self.depth = LIVE_DEPTH if live else FILE_DEPTH
+        # a file's groups are taken whole where they are there, so that one is taken while the next comes
+        self.depth = LIVE_DEPTH if live else max(FILE_DEPTH, 2 * self._group_size)
+
+    def append(self, frame: Frame) -> None:
+        """Adds a frame to the last group, or begins one; which, follows from its place in the stream alone."""
+        if not self._room:
+            self._group, self._room = FrameGroup(), self._group_size
+        self._room -= 1
+        self.frames.append((frame, self._group))
+
+    def take(self) -> list[Ticket]:
+        """Takes the frames of the first group, unless another analyzer has some of them."""
+        tickets: list[Ticket] = []
+        while self.frames and not (group := self.frames[0][1]).busy and (not tickets or group is tickets[0].group):
+            tickets.append(Ticket(self.frames.popleft()[0], self.taken, group))
+            self.taken += 1
+        for ticket in tickets:
+            ticket.group.busy = True
+        return tickets
 
 
 class FrameBuffers:
     """One bounded buffer a stream. Live: newest wins, the dropped one is counted. File: the reader waits."""
 
-    def __init__(self, ledger: FrameLedger, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, ledger: FrameLedger, clock: Callable[[], float] = time.monotonic, group_size: int = 1
+    ) -> None:
+        """Makes buffers for no stream yet.
+
+        Args:
+            ledger: counts what is dropped.
+            clock: monotonic seconds.
+            group_size: frames that are analysed one after the other, as in `FrameGroup`.
+        """
+        self._ledger, self._group_size = ledger, group_size
         self._clock = clock
         self._changed = threading.Condition()
         self._buffers: dict[str, _Buffer] = {}
@@ -141,7 +193,7 @@ class FrameBuffers:
     def add_stream(self, stream: str, live: bool) -> None:
         """Makes the stream's buffer."""
         with self._changed:
-            self._buffers[stream] = _Buffer(live)
+            self._buffers[stream] = _Buffer(live, self._group_size)
 
     def set_live(self, stream: str, live: bool) -> None:
         """Tells what the stream's source turned out to be."""
@@ -166,12 +218,16 @@ class FrameBuffers:
             if len(buffer.frames) >= buffer.depth:
                 buffer.frames.popleft()
                 self._ledger.dropped(frame.stream, Drop.NEWER_FRAME)
-            buffer.frames.append(frame)
+            buffer.append(frame)
             self._changed.notify_all()
             return True
 
     def take(self, most: int) -> list[Ticket]:
-        """Waits for frames and takes up to `most`, one stream after the other; empty when closed and drained."""
+        """Waits for frames and takes them, one stream after the other; empty when closed and none is to be had.
+
+        Args:
+            most: frames after which no other stream's are taken.
+        """
         with self._changed:
             while True:
                 tickets = self._take_round_robin(most)
@@ -189,15 +245,20 @@ class FrameBuffers:
         while len(tickets) < most and empty < len(buffers):
             buffer = buffers[self._turn % len(buffers)]
             self._turn += 1
-            while buffer.live and buffer.frames and buffer.frames[0].arrived < oldest:
-                self._ledger.dropped(buffer.frames.popleft().stream, Drop.STALE)
-            if buffer.frames:
-                tickets.append(Ticket(buffer.frames.popleft(), buffer.taken))
-                buffer.taken += 1
-                empty = 0
-            else:
-                empty += 1
+            while buffer.live and buffer.frames and buffer.frames[0][0].arrived < oldest:
+                self._ledger.dropped(buffer.frames.popleft()[0].stream, Drop.STALE)
+            taken = buffer.take()
+            tickets += taken
+            empty = 0 if taken else empty + 1
         return tickets
+
+    def give_back(self, tickets: Sequence[Ticket]) -> None:
+        """Tells that frames were analysed, so that what follows them may be taken."""
+        if self._group_size > 1:
+            with self._changed:
+                for ticket in tickets:
+                    ticket.group.busy = False
+                self._changed.notify_all()
 
     def depths(self) -> dict[str, tuple[int, int]]:
         """Returns stream -> (frames waiting, capacity)."""
@@ -216,5 +277,5 @@ class FrameBuffers:
             if not drain:
                 for buffer in self._buffers.values():
                     while buffer.frames:
-                        self._ledger.dropped(buffer.frames.popleft().stream, Drop.SHUTDOWN)
+                        self._ledger.dropped(buffer.frames.popleft()[0].stream, Drop.SHUTDOWN)
             self._changed.notify_all()

@@ -11,6 +11,7 @@ from emotiond.config import Config, StreamConfig
 from emotiond.crew import Crew
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import StatusEvent
+from emotiond.follow import KEEP
 from emotiond.frames import FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
 from emotiond.stream import Playback, PublishStatus, StreamReader, WaitForRoom
@@ -63,7 +64,7 @@ class Pipeline:
         self._timelines: dict[str, Timeline] = {}
         self.readers: dict[str, StreamReader] = {}
         self.ledger = FrameLedger()
-        self.buffers = FrameBuffers(self.ledger)
+        self.buffers = FrameBuffers(self.ledger, group_size=config.detector.interval)
 
         self.model = load_model_info(config)
         self.metrics = Metrics(self.ledger, self.model.labels)
@@ -152,7 +153,8 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
         UnavailableError: the device is not there, as a GPU whose driver is not loaded yet when the machine starts.
     """
     try:
-        detector = load_detector(device, score=config.detector.score, max_faces=FACES_DETECTED)
+        score = config.detector.score * (KEEP if config.detector.interval > 1 else 1)
+        detector = load_detector(device, score=max(score, 0.01), max_faces=FACES_DETECTED)
         return detector, load_classifier(config.classifier.weights, device)
     except DetectorWeightsError as error:
         raise ConfigError(f"detector: {error}") from None

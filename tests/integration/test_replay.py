@@ -128,6 +128,24 @@ def test_a_replay_is_byte_identical_with_any_number_of_workers(
         line for line in clips.lines if json.loads(line)["subject"] in AGAIN)
 
 
+def test_a_replay_that_follows_faces_is_byte_identical_too_and_finds_the_same_ones(
+    clips: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    found: list[bytes] = []
+    (tmp_path / "follow.yaml").write_text("detector: {interval: 3}\n")
+    for workers in ("1", "3"):
+        file = tmp_path / f"events{workers}.jsonl"
+        ended = run("replay", data_dir / "clips" / "group7_classroom_720p.mp4", "--start-time", START,
+                    "--workers", workers, "--events", file, "-c", tmp_path / "follow.yaml")
+        assert ended.code == 0
+        found.append(file.read_bytes())
+
+    assert found[0] == found[1]
+    faces = [len(json.loads(line)["data"]["faces"]) for line in found[0].splitlines()]
+    assert sum(faces) == pytest.approx(sum(clips.faces("group7_classroom_720p")), rel=.02)
+    assert found[0] != b"".join(line for line in clips.lines if json.loads(line)["subject"] == "group7_classroom_720p")
+
+
 def test_redis_has_the_same_events_under_rising_ids(clips: Run) -> None:
     streams = {event["subject"] for event in map(json.loads, clips.lines)}
     assert len(streams) == 5

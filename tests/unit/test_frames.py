@@ -28,10 +28,12 @@ class Clock:
 class Floor:
     """Ledger and buffers with some streams."""
 
-    def __init__(self, *, live: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, live: tuple[str, ...] = (), files: tuple[str, ...] = (), group_size: int = 1
+    ) -> None:
         self.clock = Clock()
         self.ledger = FrameLedger()
-        self.buffers = FrameBuffers(self.ledger, self.clock)
+        self.buffers = FrameBuffers(self.ledger, self.clock, group_size)
         for stream in live + files:
             self.ledger.add_stream(stream)
             self.buffers.add_stream(stream, stream in live)
@@ -153,6 +155,49 @@ def test_tickets_are_numbered_without_gaps_whatever_is_dropped_between() -> None
         assert given_out == list(range(len(given_out)))
         assert given_out
         assert floor.counts(stream).dropped[Drop.NEWER_FRAME] + floor.counts(stream).dropped[Drop.STALE] > 0
+
+
+def test_a_group_of_frames_is_taken_by_one_worker_at_a_time_and_in_order() -> None:
+    floor = Floor(files=("a",), group_size=3)
+    for index in range(5):
+        floor.put("a", index)
+
+    first, second = floor.buffers.take(1), floor.buffers.take(1)
+    assert (names(first), names(second)) == (["a0", "a1", "a2"], ["a3", "a4"])
+    assert first[0].group is first[2].group is not second[0].group
+
+    late: list[str] = []
+    floor.put("a", 5)
+    worker = spawn(lambda: late.extend(names(floor.buffers.take(1))))
+    floor.buffers.give_back(first)
+    assert not late
+    floor.buffers.give_back(second)
+    join([worker])
+    assert late == ["a5"]
+    assert [ticket.number for ticket in first + second] == list(range(5))
+
+
+def test_another_streams_frames_are_taken_while_a_group_waits_for_its_worker() -> None:
+    floor = Floor(live=("a", "b"), group_size=4)
+    floor.put("a", 0)
+    taken = floor.buffers.take(1)
+    floor.put("a", 1)
+    floor.put("b", 0)
+
+    assert names(floor.buffers.take(1)) == ["b0"]
+    floor.buffers.give_back(taken)
+    assert names(floor.buffers.take(1)) == ["a1"]
+
+
+def test_a_live_stream_whose_first_frames_were_dropped_goes_on_with_its_group() -> None:
+    floor = Floor(live=("a",), group_size=100)
+    for index in range(LIVE_DEPTH + 3):
+        floor.put("a", index)
+
+    taken = floor.buffers.take(1)
+
+    assert names(taken) == [f"a{index}" for index in range(3, LIVE_DEPTH + 3)]
+    assert taken[0].group.boxes is None      # so that it is searched whole
 
 
 @pytest.mark.parametrize("drain", [True, False])

@@ -1,0 +1,131 @@
+"""Faces between two searches of the whole picture: found again where they moved, lost where they are gone."""
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from emotiond.analyzer import Analyzer
+from emotiond.config_file import make_config
+from emotiond.follow import LARGEST, MARGIN, STILL, Window, match, window_around
+from emotiond.frames import Frame, FrameGroup, FrameLedger, Ticket
+from emotiond.metrics import Metrics
+from emotiond.picture import DetectorView, Picture
+from emotiond.pipeline import load_models
+from emotiond.tracker import iou
+from tests.support.pictures import Place, face_frames
+from yunet.decode import STRIDES
+from yunet.detector import Faces
+
+WIDTH, HEIGHT = 640, 384
+BLANK = DetectorView(np.zeros((3, HEIGHT, WIDTH), np.uint8), (1.0, 1.0), (0.0, 0.0))
+
+
+def boxes(*rows: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+def faces(*rows: tuple[float, float, float, float], scores: list[float] | None = None) -> Faces:
+    return Faces(boxes(*rows), np.array(scores or [0.9] * len(rows), np.float32))
+
+
+@given(st.floats(-20, WIDTH + 20), st.floats(-20, HEIGHT + 20), st.floats(4, 400), st.floats(0.6, 1.7))
+def test_a_window_lies_in_the_view_holds_the_face_and_fits_the_networks_strides(
+    x: float, y: float, side: float, shape: float
+) -> None:
+    box = boxes((x - side / 2, y - side / 2 * shape, side, side * shape))[0]
+
+    window = window_around(BLANK, box)
+
+    left, top = window.offset
+    assert left % STRIDES[-1] == top % STRIDES[-1] == 0
+    height, width = window.planes.shape[1:]
+    right, bottom = left + width * window.scale[0], top + height * window.scale[1]
+    assert 0 <= left < right <= WIDTH
+    assert 0 <= top < bottom <= HEIGHT
+    for low, high, begin, end, size in (
+        (left, right, box[0], box[0] + box[2], WIDTH), (top, bottom, box[1], box[1] + box[3], HEIGHT)):
+        assert low <= max(begin, 0) or begin >= size - STRIDES[-1]
+        assert high >= min(end, size)
+    assert max(width, height) <= MARGIN * 1.7 * LARGEST + 4 * STRIDES[-1]
+    assert window.shrunk == (float(np.sqrt(box[2] * box[3])) > LARGEST)
+
+
+def test_each_window_gives_its_own_face_and_one_that_has_none_is_lost() -> None:
+    before = boxes((100, 100, 40, 50), (300, 100, 40, 50), (500, 100, 40, 50))
+    windows = [window_around(BLANK, box) for box in before]
+    in_window = [(box[0] - window.offset[0] + 3, box[1] - window.offset[1], box[2], box[3])
+                 for box, window in zip(before.tolist(), windows, strict=True)]
+
+    followed = match(windows, [
+        faces((0, 0, 20, 20), in_window[0], scores=[.95, .5]), faces((0, 0, 20, 20)), faces(in_window[2])], before)
+
+    assert followed.faces.scores.tolist() == pytest.approx([.9, .5])
+    np.testing.assert_allclose(followed.faces.boxes, boxes((503, 100, 40, 50), (103, 100, 40, 50)))
+    assert followed.lost.tolist() == [[300, 100, 40, 50]]
+
+
+def test_two_windows_that_come_upon_one_face_give_it_once() -> None:
+    before = boxes((100, 100, 40, 50), (118, 100, 40, 50))
+    windows = [Window(BLANK.planes, (1.0, 1.0), (0, 0), shrunk=False)] * 2
+
+    followed = match(windows, [faces((110, 100, 40, 50), scores=[.7]), faces((110, 100, 40, 50), scores=[.8])], before)
+
+    assert followed.faces.scores.tolist() == pytest.approx([.8])
+    assert not len(followed.lost)
+
+
+def test_a_large_face_stays_where_it_was_until_it_has_moved() -> None:
+    before = boxes((100, 100, 200, 200))
+    window = window_around(BLANK, before[0])
+    assert window.shrunk
+
+    def follow(x: float) -> list[float]:
+        moved = (np.array((x - window.offset[0], 100 - window.offset[1], 200, 200)) / np.tile(window.scale, 2)).tolist()
+        return match([window], [faces(tuple(moved))], before).faces.boxes[0].tolist()
+
+    assert follow(100 + 200 * STILL - 2) == [100, 100, 200, 200]
+    assert follow(100 + 200 * STILL + 2) == pytest.approx([100 + 200 * STILL + 2, 100, 200, 200], abs=.1)
+
+
+def test_no_boxes_give_no_faces() -> None:
+    followed = match([], [], boxes())
+
+    assert (len(followed.faces.boxes), len(followed.faces.scores), len(followed.lost)) == (0, 0, 0)
+
+
+def analyze(places: list[list[Place]], interval: int) -> list[NDArray[np.float32]]:
+    """Returns the boxes in pictures with heads at these places, of which every so many are searched whole."""
+    config = make_config({"detector": {"interval": interval}, "streams": {"door": {"source": "x.mp4"}}})
+    detector, classifier = load_models(config, "cpu")
+    analyzer = Analyzer(
+        detector, classifier, config.detector, dict(config.streams), Metrics(FrameLedger(), classifier.info.labels))
+    group, tickets = FrameGroup(), list[Ticket]()
+    for number, rgb in enumerate(face_frames(len(places), where=lambda number: places[number])):
+        if number % interval == 0:
+            group = FrameGroup()
+        picture = Picture(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p"))
+        tickets.append(Ticket(Frame("door", number, None, number, "file", 0.0, None, picture), number, group))
+    return [analysis.boxes for analysis in analyzer.analyze(tickets)]
+
+
+@pytest.mark.parametrize("side", [110, 300], ids=["small", "large"])
+def test_a_face_that_walks_is_followed_and_one_that_comes_is_found_with_the_next_search(side: int) -> None:
+    places: list[list[Place]] = [[(20 + 12 * number, 30, side)] for number in range(8)]
+    for number in range(4, 8):
+        places[number] = [*places[number], (460, 60, 160)]
+
+    whole, followed = analyze(places, 1), analyze(places, 7)
+
+    assert [len(found) for found in whole] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert [len(found) for found in followed] == [1, 1, 1, 1, 1, 1, 1, 2]
+    for expected, found in zip(whole, followed, strict=True):
+        assert iou(expected, found).max(axis=0).min() > 0.6
+
+
+def test_a_face_that_goes_is_lost_at_once_and_found_again_where_it_was() -> None:
+    here: list[Place] = [(100, 30, 160)]
+
+    assert [len(found) for found in analyze([here, here, [], [], here, here], 6)] == [1, 1, 0, 0, 1, 1]
