@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +113,8 @@ class Analyzer:
     def _search(self, tickets: Sequence[Ticket]) -> list[Faces]:
         """Finds the faces of frames of different groups in one call of the detector."""
         searches = [self._prepare(ticket) for ticket in tickets]
-        found = self._detector.detect([planes for search in searches for planes in search.planes])
-        return [self._finish(ticket, search, [found.pop(0) for _ in search.planes])
+        found = iter(self._detector.detect([planes for search in searches for planes in search.planes]))
+        return [self._finish(ticket, search, list(islice(found, len(search.planes))))
                 for ticket, search in zip(tickets, searches, strict=True)]
 
     def _prepare(self, ticket: Ticket) -> "_Search":

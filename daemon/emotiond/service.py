@@ -32,7 +32,7 @@ from emotiond.web import WebServer, join_address
 HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 0.1
 RELOAD_SECONDS = 20.0    # how long POST /-/reload waits, for the models to be loaded, say
-TRIM_SECONDS = 60.0      # how often freed memory is given back
+TRIM_SECONDS = 10.0      # how often freed memory is given back
 WATCH_SECONDS = 2.0      # how often the configuration file is looked at, where it is to be
 LOOK_SECONDS = 1.0       # how often the parts are looked at for progress
 STOP_SECONDS = 20.0      # for the whole shutdown; a service manager's patience is usually 30 s or more

@@ -93,7 +93,7 @@ class OnnxDetector:
         self._nms_iou = nms_iou
         self._max_faces = max_faces
         self._session = _open_session(read_weights("yunet.onnx"))
-        self._input = np.empty((1, 3, 0, 0), np.float32)
+        self._buffer = np.empty(0, np.float32)
         self._largest, self._since = 0, 0    # pixels of the largest picture that memory is held for; pictures since
         self._shrinking = cast(Any, onnxruntime).RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -104,11 +104,13 @@ class OnnxDetector:
 
     def _detect_one(self, picture: Picture) -> Faces:
         height, width = padded_size(picture)
-        if self._input.shape[2:] != (height, width):
-            self._input = np.empty((1, 3, height, width), np.float32)
-        fill(self._input[0], picture)
         options = self._shrinking if self._holds_too_much(height * width) else None
-        raw: NDArray[np.float32] = self._session.run(["raw"], {"picture": self._input}, options)[0]
+        size = 3 * height * width
+        if self._buffer.size < size:
+            self._buffer = np.empty(size, np.float32)
+        network_input = self._buffer[:size].reshape(1, 3, height, width)
+        fill(network_input[0], picture)
+        raw: NDArray[np.float32] = self._session.run(["raw"], {"picture": network_input}, options)[0]
         boxes, scores = decode(raw[0], anchors(height, width), self._score)
         kept = suppress(boxes, self._nms_iou, self._max_faces)
         return Faces(boxes[kept], scores[kept])
@@ -122,6 +124,7 @@ class OnnxDetector:
         if self._since < SHRINK_AFTER:
             return False
         self._largest, self._since = pixels, 0
+        self._buffer = np.empty(0, np.float32)
         return True
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -76,27 +76,32 @@ class Site:
 
     def faults(self) -> Iterator[tuple[str, Action, Action]]:
         """Yields for ever what goes wrong next: its name, how it begins, how it is mended; north and south in turn."""
+        sides = [self._faults_of(server, line) for server, line in zip(self.servers, self.lines, strict=True)]
+        for number in count():      # an odd number of kinds: each comes to the other side the next time
+            faults = sides[number % len(sides)]
+            yield faults[number % len(faults)]
+
+    def _faults_of(self, server: RtspServer, line: BadLine) -> tuple[tuple[str, Action, Action], ...]:
         redis = self.redis
-        for server, line in cycle(zip(self.servers, self.lines, strict=True)):
-            yield from (
-                ("camera server killed", server.kill, server.start),
-                ("camera server frozen", server.freeze, server.thaw),
-                ("line held", lambda line=line: setattr(line, "held", True),
-                 lambda line=line: setattr(line, "held", False)),
-                ("line cut", line.cut, _nothing),
-                ("line slow", lambda line=line: setattr(line, "bytes_per_second", self.bytes_per_second / 4),
-                 lambda line=line: setattr(line, "bytes_per_second", None)),
-                ("pictures damaged", lambda line=line: setattr(line, "damage", 0.2),
-                 lambda line=line: setattr(line, "damage", 0.0)),
-                ("packets lost", lambda line=line: setattr(line, "loss", 0.2),
-                 lambda line=line: setattr(line, "loss", 0.0)),
-                ("Redis killed", redis.kill, redis.start), ("Redis frozen", redis.freeze, redis.thaw),
-                ("replies lost", lambda: self.proxy.lose(3, b"EVALSHA", "cut"), _nothing),
-                ("replies held back", lambda: self.proxy.lose(1, b"EVALSHA", "silence"), _nothing),
-                ("Redis full", lambda: redis.client.config_set("maxmemory", 1),
-                 lambda: redis.client.config_set("maxmemory", 0)),
-                ("scripts flushed", redis.client.script_flush, _nothing),
-            )
+        return (
+            ("camera server killed", server.kill, server.start),
+            ("camera server frozen", server.freeze, server.thaw),
+            ("line held", lambda: setattr(line, "held", True),
+             lambda: setattr(line, "held", False)),
+            ("line cut", line.cut, _nothing),
+            ("line slow", lambda: setattr(line, "bytes_per_second", self.bytes_per_second / 4),
+             lambda: setattr(line, "bytes_per_second", None)),
+            ("pictures damaged", lambda: setattr(line, "damage", 0.2),
+             lambda: setattr(line, "damage", 0.0)),
+            ("packets lost", lambda: setattr(line, "loss", 0.2),
+             lambda: setattr(line, "loss", 0.0)),
+            ("Redis killed", redis.kill, redis.start), ("Redis frozen", redis.freeze, redis.thaw),
+            ("replies lost", lambda: self.proxy.lose(3, b"EVALSHA", "cut"), _nothing),
+            ("replies held back", lambda: self.proxy.lose(1, b"EVALSHA", "silence"), _nothing),
+            ("Redis full", lambda: redis.client.config_set("maxmemory", 1),
+             lambda: redis.client.config_set("maxmemory", 0)),
+            ("scripts flushed", redis.client.script_flush, _nothing),
+        )
 
     def pass_period(self, number: int, fault: tuple[str, Action, Action]) -> Period:
         """Lets a fault happen and be mended, waits until all goes on as before, and measures the rest of the period."""
