@@ -113,11 +113,14 @@ class Analyzer:
     def _search(self, tickets: Sequence[Ticket]) -> list[Faces]:
         """Finds the faces of frames of different groups in one call of the detector."""
         searches = [self._prepare(ticket) for ticket in tickets]
-        found = iter(self._detector.detect([planes for search in searches for planes in search.planes]))
-        return [self._finish(ticket, search, list(islice(found, len(search.planes))))
+        found = iter(self._detector.detect([planes for search in searches if search for planes in search.planes]))
+        return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else Faces(*_no_faces())
                 for ticket, search in zip(tickets, searches, strict=True)]
 
-    def _prepare(self, ticket: Ticket) -> "_Search":
+    def _prepare(self, ticket: Ticket) -> "_Search | None":
+        """Cuts out what is to be searched in a frame; None where there is nobody to follow."""
+        if ticket.group.boxes is not None and not len(ticket.group.boxes):
+            return None
         config, group = self._streams[ticket.frame.stream], ticket.group
         view = ticket.frame.picture.detector_view(self._scalers, self._config.width, config.region, config.masks)
         if group.boxes is None:

@@ -129,3 +129,9 @@ def test_a_face_that_goes_is_lost_at_once_and_found_again_where_it_was() -> None
     here: list[Place] = [(100, 30, 160)]
 
     assert [len(found) for found in analyze([here, here, [], [], here, here], 6)] == [1, 1, 0, 0, 1, 1]
+
+
+def test_where_nobody_was_nobody_is_found_before_the_next_search() -> None:
+    here: list[Place] = [(100, 30, 160)]
+
+    assert [len(found) for found in analyze([[], [], here, here], 3)] == [0, 0, 0, 1]
