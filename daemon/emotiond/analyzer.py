@@ -69,6 +69,8 @@ class Analyzer:
             self._failures = 0
             return analyses
         except Exception as error:  # a bad frame must not harm the others
+            for ticket in tickets:      # what is tried again is searched whole: later frames may have moved the boxes
+                ticket.group.boxes = None
             if len(tickets) > 1:
                 half = len(tickets) // 2
                 return self.analyze(tickets[:half]) + self.analyze(tickets[half:])

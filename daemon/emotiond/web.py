@@ -72,11 +72,12 @@ class WebServer:
             "/streams": lambda read: _done(lambda: fleet.add(read())),
         }
 
+        def remove_stream(name: str) -> Page:
+            return _done(lambda: fleet.remove(name))
+
         class Handler(_Handler):
             pages, actions, token_file = get, post, config.token_file
-
-            def remove(self, name: str) -> Page:
-                return _done(lambda: fleet.remove(name))
+            remove = staticmethod(remove_stream)
 
         address = config.address
 
@@ -141,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5  # seconds an idle client may hold a thread
     pages: Mapping[str, Callable[[BaseHTTPRequestHandler], Page]] = MappingProxyType({})
     actions: Mapping[str, Callable[[ReadBody], Page]] = MappingProxyType({})
+    remove: Callable[[str], Page]
     token_file: Path | None = None
 
     def do_GET(self) -> None:
@@ -153,10 +155,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._act(self.actions.get(self._path()))
-
-    def remove(self, name: str) -> Page:
-        """Ends the stream of this name."""
-        raise NotImplementedError
 
     def do_DELETE(self) -> None:
         name = self._stream()

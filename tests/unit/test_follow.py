@@ -15,6 +15,7 @@ from emotiond.metrics import Metrics
 from emotiond.picture import DetectorView, Picture
 from emotiond.pipeline import load_models
 from emotiond.tracker import iou
+from emotionnet.classifier import Classifier, NonFiniteError
 from tests.support.pictures import Place, face_frames
 from yunet.decode import STRIDES
 from yunet.detector import Faces
@@ -96,10 +97,24 @@ def test_no_boxes_give_no_faces() -> None:
     assert (len(followed.faces.boxes), len(followed.faces.scores), len(followed.lost)) == (0, 0, 0)
 
 
-def analyze(places: list[list[Place]], interval: int) -> list[NDArray[np.float32]]:
+class Stumbling:
+    """A classifier that fails the first time."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.info, self._classifier, self._calls = classifier.info, classifier, 0
+
+    def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self._calls += 1
+        if self._calls == 1:
+            raise NonFiniteError("no numbers")
+        return self._classifier.classify(crops)
+
+
+def analyze(places: list[list[Place]], interval: int, stumble: bool = False) -> list[NDArray[np.float32]]:
     """Returns the boxes in pictures with heads at these places, of which every so many are searched whole."""
     config = make_config({"detector": {"interval": interval}, "streams": {"door": {"source": "x.mp4"}}})
     detector, classifier = load_models(config, "cpu")
+    classifier = Stumbling(classifier) if stumble else classifier
     analyzer = Analyzer(
         detector, classifier, config.detector, dict(config.streams), Metrics(FrameLedger(), classifier.info.labels))
     group, tickets = FrameGroup(), list[Ticket]()
@@ -129,6 +144,14 @@ def test_a_face_that_goes_is_lost_at_once_and_found_again_where_it_was() -> None
     here: list[Place] = [(100, 30, 160)]
 
     assert [len(found) for found in analyze([here, here, [], [], here, here], 6)] == [1, 1, 0, 0, 1, 1]
+
+
+def test_frames_that_are_tried_again_follow_what_came_before_them_and_not_after() -> None:
+    places: list[list[Place]] = [[(20 + 25 * number, 30, 160)] for number in range(8)]
+
+    for once, again in zip(analyze(places, 8), analyze(places, 8, stumble=True), strict=True):
+        assert len(once) == len(again) == 1
+        assert iou(once, again).min() > 0.6
 
 
 def test_where_nobody_was_nobody_is_found_before_the_next_search() -> None:
