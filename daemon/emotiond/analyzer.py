@@ -115,7 +115,8 @@ class Analyzer:
     def _search(self, tickets: Sequence[Ticket]) -> list[Faces]:
         """Finds the faces of frames of different groups in one call of the detector."""
         searches = [self._prepare(ticket) for ticket in tickets]
-        found = iter(self._detector.detect([planes for search in searches if search for planes in search.planes]))
+        parts = [(planes, search.view.colour) for search in searches if search for planes in search.planes]
+        found = iter(self._detector.detect([planes for planes, _ in parts], [colour for _, colour in parts]))
         return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else Faces(*_no_faces())
                 for ticket, search in zip(tickets, searches, strict=True)]
 

@@ -1,4 +1,4 @@
-"""A decoded picture, and the two views of it that the networks need: small BGR planes and full-size luma."""
+"""A decoded picture, and the two views of it that the networks need: small YUV planes and full-size luma."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,17 @@ from typing import cast
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
 from emotiond.config_values import Rectangle
+from yunet.colour import Colour
 
 WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
 
 _LUMA_FIRST = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv440p", "yuvj", "nv12", "nv21", "nv16", "gray")
 _LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
+_BT_709 = 1                         # AVCOL_SPC_BT709; anything else is taken for BT.601, as libswscale does
 _SCALERS_KEPT = 32
 TALLEST = 4
 
@@ -26,12 +28,14 @@ class DetectorView:
     """The analysed part of a picture, scaled for the detector.
 
     Attributes:
-        planes: (3, h, w) uint8, planes B, G, R.
+        planes: (3, h, w) uint8, planes Y, U, V of limited range.
+        colour: with which matrix.
         scale: size of a pixel of `planes` in pixels of the displayed picture: x, y.
         offset: where `planes` begins in the displayed picture, in its pixels: x, y.
     """
 
     planes: NDArray[np.uint8]
+    colour: Colour
     scale: tuple[float, float]
     offset: tuple[float, float]
 
@@ -74,13 +78,16 @@ class Picture:
         most = math.sqrt(TALLEST * width * width / (region_width * region_height))
         factor = min(1.0, width / region_width, most)
         sizes = [max(round(side * factor), 32) for side in self._upright]
-        planes = self._turn(scalers.scale(self._frame, (sizes[0], sizes[1]), "gbrp"))
+        planes = self._turn(scalers.scale(self._frame, (sizes[0], sizes[1]), "yuv444p"))
         _, h, w = planes.shape
+        is_709 = self._frame.colorspace == _BT_709 and not self._frame.format.is_rgb
+        colour = Colour.YUV_709 if is_709 else Colour.YUV_601
         for mask in masks:
-            planes[:, _span(mask[1], mask[3], h), _span(mask[0], mask[2], w)] = 0
+            masked = planes[:, _span(mask[1], mask[3], h), _span(mask[0], mask[2], w)]
+            masked[:] = np.array(colour.black, np.uint8)[:, None, None]
         rows, columns = _span(top, bottom, h), _span(left, right, w)
         scale = (self.width / w, self.height / h)
-        return DetectorView(planes[:, rows, columns], scale, (columns.start * scale[0], rows.start * scale[1]))
+        return DetectorView(planes[:, rows, columns], colour, scale, (columns.start * scale[0], rows.start * scale[1]))
 
     def luma(self, scalers: "Scalers", masks: tuple[Rectangle, ...] = ()) -> Luma:
         """Returns luma without a copy where the decoder's first plane is it; otherwise converted to full range."""
@@ -110,22 +117,19 @@ class Scalers:
         self._reformatters: dict[tuple[object, ...], VideoReformatter] = {}
 
     def scale(self, frame: VideoFrame, size: tuple[int, int], target: str) -> NDArray[np.uint8]:
-        """Scales to `size` (width, height) and converts to `gbrp` or `gray`.
+        """Scales to `size` (width, height) and converts to `yuv444p` of limited range or to `gray`.
 
         Returns:
-            (3, height, width), planes B, G, R, or (1, height, width).
+            (3, height, width), planes Y, U, V, or (1, height, width).
         """
         key = (frame.format.name, frame.width, frame.height, size, target)
         if key not in self._reformatters:
             if len(self._reformatters) >= _SCALERS_KEPT:
                 self._reformatters.clear()
             self._reformatters[key] = VideoReformatter()
-        out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1)
-        planes = [_view(plane, out.width, out.height) for plane in out.planes]
-        if target == "gray":
-            return planes[0][None]
-        green, blue, red = planes
-        return np.stack((blue, green, red))
+        limited = {"dst_color_range": ColorRange.MPEG} if target == "yuv444p" else {}
+        out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1, **limited)
+        return np.stack([_view(plane, out.width, out.height) for plane in out.planes])
 
 
 def _view(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:

@@ -8,10 +8,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from yunet.colour import Colour
 from yunet.decode import STRIDES, anchors, decode, suppress
-from yunet.weights import WeightsError, read_weights
+from yunet.weights import WeightsError, read_onnx
 
-__all__ = ["Detector", "Faces", "OnnxDetector", "Picture", "WeightsError", "load_detector"]
+__all__ = ["Colour", "Detector", "Faces", "OnnxDetector", "Picture", "WeightsError", "load_detector"]
 
 NMS_IOU = 0.45
 """Measured on 200 pictures of WIDER FACE: average precision of faces of 32 px and more is .896 at 0.3, .910 at 0.45
@@ -21,7 +22,7 @@ SHRINK_AFTER = 200
 """Pictures in a row, all smaller than the largest before them, after which memory goes back to the system."""
 
 Picture = NDArray[np.uint8]
-"""Planes B, G, R of a picture, (3, H, W), 0..255."""
+"""Three planes of a picture, (3, H, W), 0..255; a `Colour` says what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,13 @@ class Faces:
 class Detector(Protocol):
     """Finds faces in pictures. An instance serves one thread at a time; give each its own."""
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Faces]:
+    def detect(self, pictures: Sequence[Picture], colours: Sequence[Colour] = ()) -> list[Faces]:
         """Returns the faces of each picture, in the order of the pictures.
 
         Args:
-            pictures: each (3, H, W) planes B, G, R of 0..255; any size of 32 and more, sizes may differ. Faces of
-                about 10 to 300 pixels are found.
+            pictures: each (3, H, W) of 0..255; any size of 32 and more, sizes may differ. Faces of about 10 to 300
+                pixels are found.
+            colours: what the planes of each picture are; B, G, R where none are given.
 
         Raises:
             ValueError: a picture is not (3, H, W) uint8.
@@ -86,34 +88,41 @@ class OnnxDetector:
     A batch in one call is slower here, by a quarter at four pictures of 640x384: one fits the cache.
     Not for several threads at once: the network's input is a buffer that is kept. So is onnxruntime's memory, which
     grows with the largest picture (one of 640x2560 takes 90 MB) and is given back once such pictures are over.
+    Each colour that comes has a session of its own, whose first layer takes its planes as they are.
     """
 
     def __init__(self, score: float, nms_iou: float, max_faces: int) -> None:
         self._score = score
         self._nms_iou = nms_iou
         self._max_faces = max_faces
-        self._session = _open_session(read_weights("yunet.onnx"))
+        self._sessions = {Colour.YUV_601: _open_session(read_onnx(Colour.YUV_601))}
         self._buffer = np.empty(0, np.float32)
         self._largest, self._since = 0, 0    # pixels of the largest picture that memory is held for; pictures since
         self._shrinking = cast(Any, onnxruntime).RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Faces]:
+    def detect(self, pictures: Sequence[Picture], colours: Sequence[Colour] = ()) -> list[Faces]:
         """As in `Detector`."""
-        return [self._detect_one(picture) for picture in pictures]
+        return [self._detect_one(picture, colour)
+                for picture, colour in zip(pictures, colours or [Colour.BGR] * len(pictures), strict=True)]
 
-    def _detect_one(self, picture: Picture) -> Faces:
+    def _detect_one(self, picture: Picture, colour: Colour) -> Faces:
         height, width = padded_size(picture)
         options = self._shrinking if self._holds_too_much(height * width) else None
-        size = 3 * height * width
+        size = 3 * (height + 1) * (width + 1)
         if self._buffer.size < size:
             self._buffer = np.empty(size, np.float32)
-        network_input = self._buffer[:size].reshape(1, 3, height, width)
-        fill(network_input[0], picture)
-        raw: NDArray[np.float32] = self._session.run(["raw"], {"picture": network_input}, options)[0]
+        network_input = self._buffer[:size].reshape(1, 3, height + 1, width + 1)
+        fill(network_input[0], picture, colour)
+        raw: NDArray[np.float32] = self._session(colour).run(["raw"], {"picture": network_input}, options)[0]
         boxes, scores = decode(raw[0], anchors(height, width), self._score)
         kept = suppress(boxes, self._nms_iou, self._max_faces)
         return Faces(boxes[kept], scores[kept])
+
+    def _session(self, colour: Colour) -> Any:
+        if colour not in self._sessions:
+            self._sessions[colour] = _open_session(read_onnx(colour))
+        return self._sessions[colour]
 
     def _holds_too_much(self, pixels: int) -> bool:
         """Tells whether the last pictures, this one included, were all smaller than what memory is held for."""
@@ -140,12 +149,14 @@ def padded_size(picture: Picture) -> tuple[int, int]:
     return -(-picture.shape[1] // multiple) * multiple, -(-picture.shape[2] // multiple) * multiple
 
 
-def fill(target: NDArray[np.float32] | NDArray[np.uint8], picture: Picture) -> None:
-    """Writes a picture into the top left corner of `target` (3, H, W), and zeros right of it and below."""
+def fill(target: NDArray[np.float32] | NDArray[np.uint8], picture: Picture, colour: Colour) -> None:
+    """Writes a picture into `target` (3, H + 1, W + 1): a black row and column first, black right of it and below."""
     height, width = picture.shape[1:]
-    target[:, :height, :width] = picture
-    target[:, :height, width:] = 0
-    target[:, height:] = 0
+    target[:, 1:height + 1, 1:width + 1] = picture
+    for plane, black in zip(target, colour.black, strict=True):
+        plane[0] = plane[height + 1:] = black
+        plane[1:height + 1, 0] = black
+        plane[1:height + 1, width + 1:] = black
 
 
 def _open_session(model: bytes) -> Any:

@@ -106,12 +106,12 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def convolution(self, x: str, name: str, stride: int = 1) -> str:
+    def convolution(self, x: str, name: str, stride: int = 1, *, padded: bool = False) -> str:
         weight = self._weights[f"{name}.weight"]
         side = weight.shape[2]
         groups = weight.shape[0] if name.endswith("depthwise") else 1
         return self.operation("Conv", x, f"{name}.weight", f"{name}.bias", kernel_shape=[side, side],
-                              strides=[stride, stride], pads=[side // 2] * 4, group=groups)
+                              strides=[stride, stride], pads=[0 if padded else side // 2] * 4, group=groups)
 
     def separable(self, x: str, name: str) -> str:
         return self.convolution(self.convolution(x, f"{name}.pointwise"), f"{name}.depthwise")
@@ -126,7 +126,7 @@ class _Graph:
 
 
 def build_onnx(weights: Weights) -> bytes:
-    """Returns the network of `network.YuNet` as ONNX: `picture` (B, 3, H, W) fp32 -> `raw` (B, 6, A) fp32."""
+    """Returns the network of `network.YuNet` as ONNX: `picture` (B, 3, H + 1, W + 1) fp32 -> `raw` (B, 6, A) fp32."""
     graph = _Graph(weights)
     twice = graph.constant("twice", np.array([1, 1, 2, 2], np.float32))
     rows = graph.constant("rows", np.array([0, CHANNELS, -1], np.int64))
@@ -136,7 +136,8 @@ def build_onnx(weights: Weights) -> bytes:
                                    coordinate_transformation_mode="asymmetric")
         return graph.operation("Add", fine, enlarged)
 
-    x = graph.block(graph.operation("Relu", graph.convolution("picture", "stem", stride=2)), "stage1")
+    stem = graph.convolution("picture", "stem", stride=2, padded=True)     # black is not 0 in every colour
+    x = graph.block(graph.operation("Relu", stem), "stage1")
     x = graph.block(graph.pool(x), "stage2.0", "stage2.1", "stage2.2", "stage2.3")
     level8 = graph.block(graph.pool(x), "stage3.0", "stage3.1")
     level16 = graph.block(graph.pool(level8), "stage4.0", "stage4.1")
@@ -151,7 +152,7 @@ def build_onnx(weights: Weights) -> bytes:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes, "yunet",
-            [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+            [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["batch", 3, "height + 1", "width + 1"])],
             [helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["batch", CHANNELS, "anchors"])],
             graph.initializers),
         opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="emotiond")
@@ -169,9 +170,12 @@ def main() -> None:
     description = {
         "name": "yunet",
         "parameters": PARAMETERS,
-        "input": "B, G, R planes, 0..255, not normalised; height and width multiples of 32",
+        "input": "B, G, R planes, 0..255, not normalised; height and width multiples of 32, and a black row above and "
+                 "a black column to the left, which the first layer does not add",
         "output": "logit of the class, logit of the objectness, dx, dy, log width, log height of every anchor",
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "first_layer": {name: contents["yunet.onnx"].index(weights[f"stem.{name}"].tobytes())
+                        for name in ("weight", "bias")},      # where its values begin, in bytes, for other colours
         "licence": "MIT, LICENSE.yunet",
         "provenance": {
             "network": "YuNet, face_detection_yunet_2023mar, https://github.com/opencv/opencv_zoo",

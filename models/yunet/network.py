@@ -35,7 +35,7 @@ class YuNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.stem = nn.Conv2d(3, 16, 3, stride=2)      # its padding is part of the picture: not 0 in every colour
         self.stage1 = Block(16, 16)
         self.stage2 = nn.Sequential(Block(16, 16), Block(16, 32), Block(32, 32), Block(32, 64))
         self.stage3 = nn.Sequential(Block(64, 64), Block(64, 64))
@@ -48,7 +48,8 @@ class YuNet(nn.Module):
         """Runs the network.
 
         Args:
-            x: (B, 3, H, W) planes B, G, R of 0..255, H and W multiples of 32.
+            x: (B, 3, H + 1, W + 1) planes of 0..255: H and W multiples of 32, and a black row above and a black
+                column to the left. They are B, G, R with the published first layer; see `colour.first_layer`.
 
         Returns:
             (B, 6, A), rows as in `decode.CHANNELS`, anchors as in `decode.anchors`.

@@ -4,8 +4,15 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
+from yunet.colour import Colour, first_layer
+
 FOLDER = Path(__file__).with_name("weights")
 """`yunet.onnx` and `yunet.safetensors`, with their hashes and provenance in `yunet.json`; see `make_weights`."""
+
+FIRST_LAYER = (16, 3, 3, 3)
+"""Shape of its weight."""
 
 
 class WeightsError(ValueError):
@@ -34,3 +41,20 @@ def read_weights(name: str, folder: Path | None = None) -> bytes:
         raise WeightsError(f"{folder / name}: sha256 is {found}, not the {expected} of the yunet.json beside it; "
                            "reinstall the package")
     return content
+
+
+def read_onnx(colour: Colour, folder: Path | None = None) -> bytes:
+    """Reads `yunet.onnx`, its first layer turned into the one for pictures of `colour`.
+
+    Raises:
+        WeightsError: as `read_weights` does.
+    """
+    content = read_weights("yunet.onnx", folder)
+    places: dict[str, int] = json.loads(((folder or FOLDER) / "yunet.json").read_bytes())["first_layer"]
+    shapes = {"weight": FIRST_LAYER, "bias": FIRST_LAYER[:1]}
+    stored = {name: np.frombuffer(content, np.float32, int(np.prod(shape)), places[name]).reshape(shape)
+              for name, shape in shapes.items()}
+    changed = bytearray(content)
+    for name, values in zip(shapes, first_layer(stored["weight"], stored["bias"], colour), strict=True):
+        changed[places[name]:places[name] + values.nbytes] = values.tobytes()
+    return bytes(changed)

@@ -29,6 +29,7 @@ from tests.support.frames import blank_picture, make_frame
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
 from tests.support.videos import write_video
+from yunet.colour import Colour
 from yunet.detector import Faces, Picture
 
 FPS = 5
@@ -180,7 +181,7 @@ class Device:
         self.most = most
         self.calls: list[int] = []
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Faces]:
+    def detect(self, pictures: Sequence[Picture], colours: Sequence[Colour] = ()) -> list[Faces]:
         self.calls.append(len(pictures))
         if len(pictures) > self.most:
             raise RuntimeError("CUDA out of memory")

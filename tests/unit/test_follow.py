@@ -17,11 +17,12 @@ from emotiond.pipeline import load_models
 from emotiond.tracker import iou
 from emotionnet.classifier import Classifier, NonFiniteError
 from tests.support.pictures import Place, face_frames
+from yunet.colour import Colour
 from yunet.decode import STRIDES
 from yunet.detector import Faces
 
 WIDTH, HEIGHT = 640, 384
-BLANK = DetectorView(np.zeros((3, HEIGHT, WIDTH), np.uint8), (1.0, 1.0), (0.0, 0.0))
+BLANK = DetectorView(np.zeros((3, HEIGHT, WIDTH), np.uint8), Colour.YUV_601, (1.0, 1.0), (0.0, 0.0))
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> NDArray[np.float32]:

@@ -14,10 +14,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from yunet.colour import Colour
 from yunet.decode import STRIDES, anchors, decode, suppress
 from yunet.detector import Detector, Faces, load_detector
 from yunet.network import load_network
-from yunet.weights import FOLDER, WeightsError, read_weights
+from yunet.weights import FOLDER, WeightsError, read_onnx, read_weights
 
 BACKENDS = ("cpu", "torch:cpu")
 
@@ -58,6 +59,7 @@ def test_onnx_and_torch_give_the_same_raw_output_for_a_batch_of_any_size() -> No
     network = load_network()
     for shape in [(1, 3, 32, 32), (2, 3, 96, 160), (3, 3, 64, 416)]:
         pictures = np.random.default_rng(7).integers(0, 256, shape).astype(np.float32)
+        pictures = np.pad(pictures, ((0, 0), (0, 0), (1, 0), (1, 0)))
         raw: Any = session.run(["raw"], {"picture": pictures})[0]
         with torch.inference_mode():
             expected = network(torch.from_numpy(pictures)).numpy()
@@ -72,6 +74,31 @@ def test_onnx_and_torch_find_the_same_faces(group: NDArray[np.uint8], crowd: NDA
     assert len(ours[1].boxes) >= 20
     for one, other in zip(ours, theirs, strict=True):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize("colour", [Colour.YUV_601, Colour.YUV_709])
+def test_pictures_of_any_colour_are_taken_as_they_are(detector: Detector, group: NDArray[np.uint8],
+                                                      colour: Colour) -> None:
+    """Chroma is rounded in between, so the faces are not quite the same; at the edges black has to stay black."""
+    cut = group[:, 60:, 40:]
+    pixels = np.einsum("cd,dhw->chw", np.linalg.inv(colour.to_bgr), cut) + np.array(colour.black)[:, None, None]
+    ours = detector.detect([np.clip(np.rint(pixels), 0, 255).astype(np.uint8), cut], [colour, Colour.BGR])
+    assert len(ours[0].boxes) == len(ours[1].boxes) >= 4
+    by_left = [faces.boxes[:, 0].argsort() for faces in ours]
+    np.testing.assert_allclose(ours[0].boxes[by_left[0]], ours[1].boxes[by_left[1]], atol=1.5)
+    np.testing.assert_allclose(ours[0].scores[by_left[0]], ours[1].scores[by_left[1]], atol=0.02)
+    black = np.broadcast_to(np.array(colour.black, np.uint8)[:, None, None], (3, 65, 97))
+    assert len(detector.detect([black], [colour])[0].scores) == 0
+
+
+def test_the_raw_output_of_a_black_picture_is_the_same_in_each_colour() -> None:
+    raw: list[Any] = []
+    for colour in Colour:
+        session = onnxruntime.InferenceSession(read_onnx(colour), providers=["CPUExecutionProvider"])
+        picture = np.broadcast_to(np.array(colour.black, np.float32)[:, None, None], (1, 3, 97, 65))
+        raw.append(session.run(["raw"], {"picture": np.ascontiguousarray(picture)})[0])
+    np.testing.assert_allclose(raw[1], raw[0], atol=1e-3)
+    np.testing.assert_allclose(raw[2], raw[0], atol=1e-3)
 
 
 def test_decoding_matches_a_slow_reference() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from yunet.colour import Colour
 from yunet.detector import Faces, load_detector
 
 LONGER_SIDE = 640
@@ -32,8 +33,14 @@ class Answer:
     invalid: NDArray[np.bool_]
 
 
-@pytest.fixture(scope="module")
-def answers(data_dir: Path) -> list[Answer]:
+def in_colour(picture: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
+    """Turns B, G, R (h, w, 3) into the planes (3, h, w) that a decoder of that colour would give."""
+    planes = np.einsum("cd,hwd->chw", np.linalg.inv(colour.to_bgr), picture) + np.array(colour.black)[:, None, None]
+    return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=Colour)
+def answers(request: pytest.FixtureRequest, data_dir: Path) -> list[Answer]:
     detector = load_detector(score=0.02, max_faces=10_000)
     folder = data_dir / "faces"
     descriptions: dict[str, dict[str, Any]] = json.loads((folder / "wider_val200.json").read_text())
@@ -43,9 +50,9 @@ def answers(data_dir: Path) -> list[Answer]:
         scale = LONGER_SIDE / max(width, height)
         squashed = cv2.imread(str(folder / "wider_val200" / name))
         assert squashed is not None, f"{name} is missing"
-        picture = cv2.resize(squashed, (round(width * scale), round(height * scale))).transpose(2, 0, 1)
+        picture = np.asarray(cv2.resize(squashed, (round(width * scale), round(height * scale))), np.uint8)
         found.append(Answer(
-            detector.detect([np.asarray(picture, np.uint8)])[0],
+            detector.detect([in_colour(picture, request.param)], [request.param])[0],
             np.array(description["boxes_xywh_orig"], np.float64).reshape(-1, 4) * scale,
             np.array(description["invalid"], np.bool_)))
     return found
@@ -91,4 +98,4 @@ def test_average_precision_is_that_of_the_published_network(
     precision, counted = average_precision(answers, least_height)
     print(f"average precision from {least_height} px: {precision:.4f} over {counted} faces")
     assert counted == faces
-    assert precision >= bar - 0.002
+    assert precision >= bar - 0.003
