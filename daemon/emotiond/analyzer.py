@@ -206,9 +206,19 @@ def crop_faces(
     return crops
 
 
-def work(analyzer: Analyzer, buffers: FrameBuffers, deliver: Callable[[Analysis], None], most: int) -> None:
-    """A worker's life: takes frames, analyses and delivers them; returns when the buffers are closed and have none."""
-    while tickets := buffers.take(most):
+def work(
+    analyzer: Analyzer, buffers: FrameBuffers, deliver: Callable[[Analysis], None], most: int, workers: int
+) -> None:
+    """A worker's life: takes frames, analyses and delivers them; returns when the buffers are closed and have none.
+
+    Args:
+        analyzer: its own.
+        buffers: where the frames wait.
+        deliver: takes each analysis.
+        most: frames to analyse in one go.
+        workers: that take from these buffers.
+    """
+    while tickets := buffers.take(most, workers):
         analyses = analyzer.analyze(tickets)
         buffers.give_back(tickets)
         for analysis in analyses:

@@ -16,7 +16,7 @@ from emotiond.picture import Picture
 Clock = Literal["rtcp", "arrival", "file"]
 
 LIVE_DEPTH = 8        # frames of jitter a live stream's buffer holds
-FILE_DEPTH = 4
+FILE_DEPTH = 8
 STALE_SECONDS = 1.0   # a live frame that waited longer is not analysed any more
 
 
@@ -222,15 +222,17 @@ class FrameBuffers:
             self._changed.notify_all()
             return True
 
-    def take(self, most: int) -> list[Ticket]:
+    def take(self, most: int, takers: int = 1) -> list[Ticket]:
         """Waits for frames and takes them, one stream after the other; empty when closed and none is to be had.
 
         Args:
             most: frames after which no other stream's are taken.
+            takers: that share what waits; each takes no more than its part.
         """
         with self._changed:
             while True:
-                tickets = self._take_round_robin(most)
+                waiting = sum(len(buffer.frames) for buffer in self._buffers.values())
+                tickets = self._take_round_robin(min(most, max(-(-waiting // takers), 1)))
                 if tickets:
                     self._changed.notify_all()
                 if tickets or self._closed:

@@ -78,7 +78,7 @@ class Picture:
         most = math.sqrt(TALLEST * width * width / (region_width * region_height))
         factor = min(1.0, width / region_width, most)
         sizes = [max(round(side * factor), 32) for side in self._upright]
-        planes = self._turn(scalers.scale(self._frame, (sizes[0], sizes[1]), "yuv444p"))
+        planes = self._turn(_yuv(self._frame, scalers, (sizes[0], sizes[1])))
         _, h, w = planes.shape
         is_709 = self._frame.colorspace == _BT_709 and not self._frame.format.is_rgb
         colour = Colour.YUV_709 if is_709 else Colour.YUV_601
@@ -130,6 +130,20 @@ class Scalers:
         limited = {"dst_color_range": ColorRange.MPEG} if target == "yuv444p" else {}
         out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1, **limited)
         return np.stack([_view(plane, out.width, out.height) for plane in out.planes])
+
+
+def _yuv(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns planes Y, U, V of limited range, (3, height, width), at `size` (width, height)."""
+    width, height = size
+    if ((frame.width, frame.height) != size or width % 2 or height % 2 or frame.format.name != "yuv420p"
+            or frame.color_range == _FULL_RANGE):
+        return scalers.scale(frame, size, "yuv444p")
+    planes = np.empty((3, height, width), np.uint8)
+    planes[0] = _view(frame.planes[0], width, height)
+    for target, plane in zip(planes[1:], frame.planes[1:], strict=True):     # each pixel becomes four, which is
+        pairs = _view(plane, width // 2, height // 2) * np.uint16(0x0101)     # several times as fast as scaling
+        target[0::2] = target[1::2] = pairs.view(np.uint8)
+    return planes
 
 
 def _view(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:

@@ -22,7 +22,8 @@ from yunet.detector import Detector, load_detector
 from yunet.weights import WeightsError as DetectorWeightsError
 
 LAST_FRAME_SECONDS = 2.0  # for the frames in hand when the rest was dropped
-GPU_BATCH = 32  # most frames in one call on a GPU
+CPU_BATCH = 4   # most frames an analyzer takes at once where several wait: a face costs a third less than alone
+GPU_BATCH = 32  # and on a GPU
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,14 @@ class Pipeline:
             UnavailableError: the device is not there.
         """
         self.device = device = choose_device(self._config.compute.device)
-        workers, batch = (worker_count(self._config), 1) if device == "cpu" else (1, GPU_BATCH)
+        workers, batch = (worker_count(self._config), CPU_BATCH) if device == "cpu" else (1, GPU_BATCH)
         models = [load_models(self._config, device) for _ in range(workers)]
         self.metrics.set_model(self.model.model_id, device)
         for index, (detector, classifier) in enumerate(models):
             analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics)
             self.analyzing.start(
-                f"analyzer-{index}", lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, batch))
+                f"analyzer-{index}",
+                lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, batch, workers))
 
     def read(self, name: str) -> threading.Thread:
         """Starts a stream's reader."""

@@ -123,6 +123,15 @@ def test_streams_take_turns() -> None:
     assert [names(floor.buffers.take(1))[0] for _ in range(7)] == ["a0", "b0", "c0", "a1", "c1", "a2", "a3"]
 
 
+@pytest.mark.parametrize(("waiting", "taken"), [(1, 1), (2, 1), (3, 2), (5, 3), (8, 4)])
+def test_what_waits_is_shared_with_the_other_takers(waiting: int, taken: int) -> None:
+    floor = Floor(live=("a",))
+    for index in range(waiting):
+        floor.put("a", index)
+
+    assert len(floor.buffers.take(4, takers=2)) == taken
+
+
 @given(st.lists(st.integers(0, LIVE_DEPTH), min_size=1, max_size=6), st.integers(1, 40))
 def test_a_batch_is_spread_evenly_over_streams_that_have_frames(waiting: list[int], most: int) -> None:
     streams = [f"stream{i}" for i in range(len(waiting))]
