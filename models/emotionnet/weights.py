@@ -23,6 +23,7 @@ LABELS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad"
 """The classes of FER2013 in alphabetical order: the order of the shipped weights' outputs."""
 
 BUILTIN = Path(__file__).parent / "weights" / "emotionnet.json"
+BUILTIN_INT8 = Path(__file__).parent / "weights-int8" / "emotionnet-int8.json"
 ONNX, SAFETENSORS = ".onnx", ".safetensors"
 TEMPERATURE = "temperature"
 """Key of an ONNX file's metadata: what its graph divides the logits by; missing where it does not."""
@@ -117,6 +118,11 @@ class WeightsInfo:
         """What events call the model, for example `emotionnet-1.0.0`."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it is in 8 bits: for CPUs alone."""
+        return "quantized" in self.provenance
+
     def file(self, suffix: str) -> Path:
         """Returns the path of the file with this suffix (ONNX or SAFETENSORS).
 
@@ -125,7 +131,9 @@ class WeightsInfo:
         """
         name = f"{self.name}{suffix}"
         if name not in self.sha256:
-            raise WeightsError(f"{self.folder / self.name}.json names no {name} with its sha256; export the set again")
+            mend = ("an 8-bit set is for CPUs: give the one it was made from" if self.quantized
+                    else "export the set again")
+            raise WeightsError(f"{self.folder / self.name}.json names no {name} with its sha256; {mend}")
         return self.folder / name
 
     def read(self, suffix: str) -> bytes:
@@ -142,7 +150,7 @@ def load_info(path: str | Path = "builtin") -> WeightsInfo:
     """Reads the description of a set of weights.
 
     Args:
-        path: the JSON, the folder that holds exactly one, or `builtin`.
+        path: the JSON, the folder that holds exactly one, `builtin`, or `builtin-int8` for its 8-bit copy.
 
     Raises:
         WeightsError: nothing there, a file of another kind, or a description that cannot be right.
@@ -248,8 +256,8 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 def _find(path: str | Path) -> Path:
     """Returns the JSON that `path` means."""
-    if path == "builtin":
-        return BUILTIN
+    if path in ("builtin", "builtin-int8"):
+        return BUILTIN if path == "builtin" else BUILTIN_INT8
     path = Path(path)
     if path.suffix in _PICKLES:
         raise WeightsError(f"{path}: files of this kind are pickles, which run code when they are loaded, and are "

@@ -15,6 +15,8 @@ DATA = {
     "emotionnet/weights/emotionnet.json",
     "emotionnet/weights/emotionnet.onnx",
     "emotionnet/weights/emotionnet.safetensors",
+    "emotionnet/weights-int8/emotionnet-int8.json",
+    "emotionnet/weights-int8/emotionnet-int8.onnx",
     "yunet/weights/yunet.json",
     "yunet/weights/yunet.onnx",
     "yunet/weights/yunet.safetensors",

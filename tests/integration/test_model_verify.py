@@ -67,6 +67,14 @@ def test_the_shipped_accuracy_is_reproduced_from_the_real_set(data_dir: Path) ->
     assert float(line[2]) == pytest.approx(stated["accuracy"] * 100, abs=0.07)
 
 
+def test_a_set_in_8_bits_is_verified_without_torch() -> None:
+    ended = call("model", "verify", "builtin-int8")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert "emotionnet-int8-" in ended.out
+    assert "torch        not compared: a set in 8 bits is for CPUs" in ended.out
+
+
 def test_two_pictures_apart_is_the_same_and_three_are_not(weights: Path, faces: Path) -> None:
     found = accuracy(weights, faces)
 

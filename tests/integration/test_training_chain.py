@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotionnet.weights import LABELS
+from emotionnet.weights import LABELS, load_info
 from tests.support.commands import run
 from tests.support.daemon import with_path
 
@@ -55,6 +55,9 @@ def test_two_epochs_from_pictures_to_events(pictures: Path, data_dir: Path, tmp_
                  "--data", pictures, "--votes", votes)
     emotiontrain("evaluate", weights, pictures, "--split", "test", "--json", tmp_path / "figures.json")
 
+    emotiontrain("quantize", weights, pictures, tmp_path / "int8", "--pictures", "100")
+
+    assert load_info(tmp_path / "int8").model_id == "own-int8-0.1"
     assert sum(path.stat().st_size for path in weights.iterdir()) < 8e6
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["figures"]["pictures"] == 7 * PER_CLASS["PrivateTest"]

@@ -12,12 +12,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from emotionnet.files import write_whole
 from emotionnet.preprocess import FACE_MARGIN, FACE_SHIFT_Y, MARGINS, SHIFTS, InputSpec
-from emotionnet.weights import WeightsError, is_word, load_info, write_info
+from emotionnet.weights import ONNX, WeightsError, is_word, load_info, write_info
 from emotiontrain.data import DataError, load_data
 from emotiontrain.data.report import describe
 from emotiontrain.recipe import PRESETS, RecipeError
@@ -112,6 +113,20 @@ def _export(arguments: argparse.Namespace) -> None:
     sizes = ", ".join(f"{name} {(info.folder / name).stat().st_size / 1e6:.2f} MB" for name in info.sha256)
     print(f"{info.model_id}: {sizes}, temperature {info.calibration.temperature}, "
           f"abstains below {info.calibration.abstain_below}")
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    module = _import_torch_part("emotiontrain.quantize")
+    info = load_info(arguments.weights)
+    train = load_data(arguments.data).train
+    drawn = np.random.default_rng(arguments.seed).permutation(len(train))[:arguments.pictures]
+    command = ["emotiontrain", "quantize", "WEIGHTS", "DATA", "OUT", "--pictures", str(arguments.pictures),
+               "--seed", str(arguments.seed)]
+    written = module.quantize(
+        info, train.pictures[drawn], arguments.folder, seed=arguments.seed, command=shlex.join(command))
+    size = written.file(ONNX).stat().st_size
+    print(f"{written.model_id}: {size / 1e6:.2f} MB, ranges from {len(drawn)} training pictures; next: "
+          f"{shlex.join(['emotiontrain', 'evaluate', str(arguments.folder), arguments.data])}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -214,6 +229,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--votes", type=Path, metavar="CSV", help="taggers' votes, as FER+ has them")
     command.add_argument("--calibrate-on", choices=("labels", "votes"),
                          help="what counts as true (default: votes where they are given)")
+
+    command = add("quantize", _quantize, "Write a set of weights in 8-bit integers, for CPUs.")
+    command.add_argument("weights", help="JSON or folder of the set, or `builtin`")
+    command.add_argument("data", help="its training pictures: " + _DATA_HELP)
+    command.add_argument("folder", type=Path, metavar="OUT", help="folder for the quantised set")
+    command.add_argument("--pictures", type=_positive, default=512, help="so many give the ranges (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="draws them (%(default)s)")
 
     command = add("evaluate", _evaluate, "Measure a set of weights as the daemon runs it.")
     command.add_argument("weights", help="JSON or folder of the set, or `builtin`")

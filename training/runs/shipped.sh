@@ -25,8 +25,13 @@ emotiontrain export "$runs/shipped-1" "$weights" --name emotionnet --version "$v
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split validation --store
 # The test split is looked at once, when nothing is chosen any more.
 emotiontrain evaluate "$weights" "$data" --votes "$votes" --split test --store --report "$runs/shipped/report"
+# The same in 8 bits, for CPUs.
+emotiontrain quantize "$weights" "$data" "$weights-int8"
+emotiontrain evaluate "$weights-int8" "$data" --votes "$votes" --split validation --store
+emotiontrain evaluate "$weights-int8" "$data" --votes "$votes" --split test --store
 cat <<END
 To ship them, beside figures in the model card, README.md, CHANGELOG.md and training/RESULTS.md:
 cp '$weights'/emotionnet.* '$checkout/models/emotionnet/weights/'
+cp '$weights-int8'/emotionnet-int8.* '$checkout/models/emotionnet/weights-int8/'
 cp '$runs/ladder/weights'/ladder.* '$checkout/training/ladder/'
 END
