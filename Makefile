@@ -13,7 +13,7 @@ help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
 	@echo "make test    every test that can run here (ARGS='-k redis' is handed to pytest)"
 	@echo "make lint    style and types"
-	@echo "make bench   figures of this machine (ARGS is handed on)"
+	@echo "make bench   figures of this machine, beside its peers' (ARGS='stages whole --quick'; --write makes the page)"
 	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
 	@echo "make soak    four cameras and a fault a minute for hours: memory, latency, events (ARGS='--hours 24')"
 	@echo "make fuzz    arbitrary inputs for what reads from outside (ARGS='--inputs 1000000 --seed 1 --target redaction')"
@@ -32,7 +32,8 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/basedpyright
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(VENV)/.peers
+	@tests/install_servers
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 chaos: $(VENV)/.dev
@@ -56,6 +57,7 @@ pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/gpu.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
 	@$(BIN)/$(PINS) --group audit -c requirements/base.txt -c requirements/build.txt -c requirements/dev.txt $(ARGS) -o requirements/audit.txt
 	@$(BIN)/$(PINS) --group kubernetes --no-deps -c requirements/dev.txt $(ARGS) -o requirements/kubernetes.txt
+	@$(BIN)/$(PINS) --group peers --no-deps $(ARGS) -o requirements/peers.txt
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
@@ -94,3 +96,11 @@ $(VENV)/.audit: $(VENV)/.made requirements/audit.txt
 	@$(BIN)/python -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/$(INSTALL) --require-hashes -r requirements/audit.txt
 	@touch $@
+
+# What benchmarks compare with, in an environment of its own. Where it cannot be had, the page says what is missing.
+$(VENV)/.peers: $(VENV)/.dev requirements/peers.txt
+	@echo "Installing the peers of the benchmarks into $(VENV)/peers (once; 500 MB to fetch, 2 GB on the disk) ..."
+	@rm -rf $(VENV)/peers
+	@$(BIN)/python -m venv $(VENV)/peers
+	@if $(VENV)/peers/bin/$(INSTALL) --require-hashes --no-deps -r requirements/peers.txt; then touch $@; else \
+	  rm -rf $(VENV)/peers; echo "They could not be installed; the benchmarks go on without them." >&2; fi

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PINS = sorted(ROOT.glob("requirements/*.txt"))
+PINS = sorted(set(ROOT.glob("requirements/*.txt")) - {ROOT / "requirements/peers.txt"})     # those are only measured
 TOOLS = Path(sys.executable).parent
 
 

@@ -25,7 +25,7 @@ SAME_FACE = 0.5      # IoU
 Events = dict[int, list[Face]]
 
 
-def analyze(clip: Path, interval: int) -> tuple[Events, float]:
+def analyze(clip: Path, interval: int, weights: str = "builtin") -> tuple[Events, float]:
     """Returns the faces of each frame, and the processor's seconds for a frame."""
     found: Events = {}
 
@@ -34,6 +34,7 @@ def analyze(clip: Path, interval: int) -> tuple[Events, float]:
 
     config = make_config({
         "streams": {"clip": {"source": str(clip)}}, "publish_empty": True, "detector": {"interval": interval},
+        "classifier": {"weights": weights},
         "compute": {"device": "cpu", "workers": 1}})
     pipeline = Pipeline(config, emit)
     pipeline.add_stream("clip", config.streams["clip"])

@@ -9,39 +9,101 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 
+from tests.benchmarks.cameras import streams_of, write_cameras
+from tests.benchmarks.figures import Sheet
+from tests.benchmarks.setting import Setting, take_turns
 from tests.chaos.figures import quantile, table
-from tests.conftest import DATA
+from tests.conftest import DATA, PARTS
 from tests.support.daemon import Daemon
 from tests.support.redis_server import RedisServer
 
+TITLE = "From 1 stream to 64"
+ABOUT = """\
+Live cameras of 640x360 with one face that send one frame a second, so that 64 of them fit this machine, in full
+mode. The daemon runs as it always does, with HTTP, metrics and a real Redis; its idle work, which one stream bears
+alone, is the line's height at 0. *Against single ones* is the time of a frame over that of a frame with one stream."""
+TABLE = "Time and memory against the number of streams"
+LINES = "The lines through them"
+TIME = "processor time a frame"
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+FRAMES_A_SECOND = 1.0
 WARM_SECONDS = 10.0
 TOO_MANY = ("newer_frame", "stale")
 
-Row = tuple[int, float, float, float, float]
+
+@dataclass(frozen=True)
+class Live:
+    """What a number of live streams took.
+
+    Attributes:
+        streams: how many.
+        megabytes: resident memory of the daemon.
+        cores: how many it kept busy.
+        frames: analysed in the time that was measured.
+        ms_a_frame: the processor's, for each of them.
+        p95_ms: from a frame's arrival to Redis' reply.
+        dropped: % of the frames that were dropped for being too many.
+    """
+
+    streams: int
+    megabytes: float
+    cores: float
+    frames: float
+    ms_a_frame: float
+    p95_ms: float
+    dropped: float
 
 
-def measure(folder: Path, clip: Path, count: int, seconds: float, sections: dict[str, object]) -> Row:
-    """Returns streams, megabytes, milliseconds of a core for a frame, milliseconds of latency, per cent dropped."""
-    camera = {"source": str(clip), "live": True, **({"max_fps": sections["max_fps"]} if sections["max_fps"] else {})}
-    streams = {f"camera-{number}": camera for number in range(count)}
+def measure_live(
+    folder: Path, streams: dict[str, dict[str, object]], seconds: float, interval: int, warm: float = WARM_SECONDS
+) -> Live:
+    """Runs a daemon with these streams for a while and returns what it took."""
     with RedisServer(folder / "redis") as redis, Daemon(
-            folder / "daemon", streams, redis.url, publish_empty=True, detector={"interval": sections["interval"]}
-    ) as daemon:
+            folder / f"daemon-{time.monotonic_ns()}", streams, redis.url, publish_empty=True,
+            detector={"interval": interval}) as daemon:
         process = psutil.Process(daemon.child.pid)
-        time.sleep(WARM_SECONDS)
-        before, cpu = daemon.scrape(), process.cpu_times()
+        time.sleep(warm)
+        before, cpu, begin = daemon.scrape(), process.cpu_times(), time.monotonic()
         time.sleep(seconds)
-        after, spent = daemon.scrape(), process.cpu_times()
+        after, spent, seconds = daemon.scrape(), process.cpu_times(), time.monotonic() - begin
+        used = spent.user + spent.system - cpu.user - cpu.system
         frames = after("frames_analyzed_total") - before("frames_analyzed_total")
         dropped = sum(scrape("frames_dropped_total", reason=reason) * sign for reason in TOO_MANY
                       for scrape, sign in ((after, 1), (before, -1)))
-        return (count, process.memory_info().rss / 1e6,
-                1000 * (spent.user + spent.system - cpu.user - cpu.system) / max(frames, 1),
-                1000 * quantile(.95, "event_latency_seconds", before, after), 100 * dropped / max(frames + dropped, 1))
+        return Live(len(streams), process.memory_info().rss / 1e6, used / seconds, frames, 1000 * used / max(frames, 1),
+                    1000 * quantile(.95, "event_latency_seconds", before, after),
+                    100 * dropped / max(frames + dropped, 1))
+
+
+def measure(setting: Setting, sheet: Sheet) -> None:
+    """Measures one daemon with more and more cameras."""
+    setting.note_clips(sheet)
+    if not PARTS["redis-server"].found():
+        sheet.lacks(f"Live streams: {PARTS['redis-server'].mend}.")
+        return
+    files = write_cameras(next(iter(setting.clips.values())), setting.folder / "slow", FRAMES_A_SECOND)
+    counts = (1, 4, 16) if setting.quick else COUNTS
+    used: dict[int, list[float]] = {count: [] for count in counts}
+    for row in take_turns(1 if setting.quick else 2, map(str, counts)):
+        live = measure_live(setting.folder, dict(streams_of(files, int(row))), 6 if setting.quick else 20, 1,
+                            3 if setting.quick else WARM_SECONDS)
+        used[int(row)].append(live.cores)
+        sheet.add(TABLE, row, TIME, live.ms_a_frame, "ms")
+        sheet.add(TABLE, row, "of one core", 100 * live.cores, "%")
+        sheet.add(TABLE, row, "memory", live.megabytes, "MB")
+        sheet.add(TABLE, row, "95th percentile to Redis", live.p95_ms, "ms")
+        sheet.add(TABLE, row, "against single ones", live.ms_a_frame / sheet.median(TABLE, "1", TIME))
+    for kind in ("of one core", "memory"):
+        slope, height = np.polyfit(counts, [sheet.median(TABLE, str(count), kind) for count in counts], 1)
+        unit = "%" if kind == "of one core" else "MB"
+        sheet.add(LINES, kind, "a stream", float(slope), unit)
+        sheet.add(LINES, kind, "at 0", float(height), unit)
 
 
 def main() -> None:
@@ -53,12 +115,14 @@ def main() -> None:
     parser.add_argument("--max-fps", type=float, help="analyse at most so many frames a second of each")
     parser.add_argument("--interval", type=int, default=1, help="detector.interval (%(default)s)")
     arguments = parser.parse_args()
-    sections: dict[str, object] = {"max_fps": arguments.max_fps, "interval": arguments.interval}
-    rows: list[Row] = []
+    limit: dict[str, object] = {"max_fps": arguments.max_fps} if arguments.max_fps else {}
+    rows: list[tuple[int, float, float, float, float]] = []
     for count in arguments.streams:
+        streams = {name: stream | limit for name, stream in streams_of([arguments.clip], count)}
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(Path(folder), arguments.clip, count, arguments.seconds, sections))
-    print(f"{arguments.clip.stem}, {json.dumps(sections)}")
+            live = measure_live(Path(folder), streams, arguments.seconds, arguments.interval)
+            rows.append((count, live.megabytes, live.ms_a_frame, live.p95_ms, live.dropped))
+    print(f"{arguments.clip.stem}, {json.dumps(limit | {'interval': arguments.interval})}")
     print(table(("streams", "MB", "ms a frame", "p95 ms", "% dropped"), rows))
 
 

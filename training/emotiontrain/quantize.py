@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static, shape_inference
+from onnxruntime import quantization
+from onnxruntime.quantization import QuantFormat, QuantType, shape_inference
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from emotionnet.files import write_whole
@@ -47,7 +48,7 @@ def quantize(info: WeightsInfo, pictures: NDArray[np.uint8], folder: Path, *, se
         source, prepared, made = (Path(scratch) / name for name in ("source.onnx", "prepared.onnx", "made.onnx"))
         source.write_bytes(info.read(ONNX))
         cast(Any, shape_inference).quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
+        cast(Any, quantization).quantize_static(
             prepared, made, cast(Any, _Crops(pictures, info.input.side)), quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True,
             nodes_to_exclude=_stays_float(onnx.load(prepared)))

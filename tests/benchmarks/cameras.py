@@ -1,0 +1,49 @@
+"""Files that play cameras: encoded beforehand, so that nothing but reading them is part of a figure."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from tests.support.videos import write_camera_copy
+
+COPIES = 8
+
+
+def write_cameras(clip: Path, folder: Path, fps: float, width: int = 640) -> list[Path]:
+    """Writes a clip as cameras send it: H.264 without B-frames, a key frame each second.
+
+    Returns:
+        COPIES files that begin at different seconds of it, so that not all cameras show the same at once.
+    """
+    folder.mkdir(exist_ok=True)
+    first = folder / f"{clip.stem}-{fps:g}-0.mp4"
+    if not first.exists():
+        write_camera_copy(clip, first, fps=fps, width=width)
+    return [first, *(_write_turned(first, first.with_name(f"{clip.stem}-{fps:g}-{number}.mp4"), number / COPIES)
+                     for number in range(1, COPIES))]
+
+
+def streams_of(files: list[Path], count: int) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yields so many live streams of a configuration, which play files at their own pace for ever."""
+    for number in range(count):
+        yield f"camera-{number}", {"source": str(files[number % len(files)]), "live": True}
+
+
+def _write_turned(source: Path, path: Path, share: float) -> Path:
+    """Copies a file's packets, beginning at the key frame nearest to a share of it and ending with what is before."""
+    if path.exists():
+        return path
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        stream = container.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        packets = [packet for packet in container.demux(stream) if packet.dts is not None]
+        keys = [index for index, packet in enumerate(packets) if packet.is_keyframe]
+        begin = min(keys, key=lambda index: abs(index - share * len(packets)))
+        step = round(1 / (stream.average_rate or 25) / (stream.time_base or Fraction(1)))
+        for place, packet in enumerate([*packets[begin:], *packets[:begin]]):
+            packet.pts = packet.dts = place * step
+            packet.stream = copy
+            output.mux(packet)
+    return path

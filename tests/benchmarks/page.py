@@ -1,0 +1,65 @@
+"""docs/benchmarks.md, made from results alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.benchmarks.figures import Measured, Results
+from tests.benchmarks.parts import PARTS, Part
+from tests.benchmarks.tables import grids, markdown, spread
+
+INTRO = """\
+# Benchmarks
+
+What emotiond costs and how much a machine holds, stage by stage and as a whole, beside what else does the same in
+Python. Every figure was measured by one command on the machine below, by the processor's time where it says *processor
+time* and by the clock elsewhere; nothing is taken from other machines or earlier runs. Ratios travel to other machines,
+milliseconds do not.
+
+```sh
+make bench                          # measures everything here and prints it; about an hour
+make bench ARGS=--write             # and writes this page, its plots and benchmarks.json, which holds every round
+make bench ARGS="stages --quick"    # single parts, or a few minutes for all
+```
+
+The clips are real recordings that are not part of the project; without them the demo's portrait stands in."""
+NOT_HERE = "Not measured in this run."
+
+
+def render(results: Results, plots: Mapping[str, Path], folder: Path) -> str:
+    """Returns the page.
+
+    Args:
+        results: what was measured.
+        plots: part -> its plot, where there is one.
+        folder: in which the page lies.
+    """
+    measured = results.parts.values()
+    commits, dates = {part.commit for part in measured}, sorted(part.date for part in measured)
+    about = {**results.machine, "measured": _span(dates), "commit": ", ".join(sorted(commits)) or "unknown"}
+    machine = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items())])
+    sections = [_section(part, results.parts.get(name), plots.get(name), folder, several=len(commits) > 1)
+                for name, part in PARTS.items()]
+    contents = " · ".join(f"[{part.title}](#{_anchor(part.title)})" for part in PARTS.values())
+    return "\n\n".join([INTRO, machine, contents, *sections]) + "\n"
+
+
+def _section(part: Part, measured: Measured | None, plot: Path | None, folder: Path, *, several: bool) -> str:
+    blocks = [f"## {part.title}", part.about]
+    if measured is None:
+        return "\n\n".join([*blocks, NOT_HERE])
+    if plot:
+        blocks.append(f"![{part.title}]({plot.relative_to(folder)})")
+    for grid in grids(measured.figures):
+        blocks += [markdown(grid), f"`{measured.command}`"]
+    if missing := measured.missing:
+        blocks.append("Not measured, or otherwise than described:\n\n" + "\n".join(f"- {each}" for each in missing))
+    closing = [spread(measured.figures), f"Measured at {measured.commit}, {measured.date}." if several else ""]
+    return "\n\n".join([*blocks, *([" ".join(filter(None, closing))] if any(closing) else [])])
+
+
+def _span(dates: list[str]) -> str:
+    return dates[0] if len(set(dates)) == 1 else f"{dates[0]} to {dates[-1]}" if dates else "never"
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-").replace("'", "")

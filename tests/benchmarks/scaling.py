@@ -1,0 +1,42 @@
+"""How many frames a second one core and two cores analyse, of one file and of several at once."""
+
+import os
+from itertools import product
+
+from tests.benchmarks.figures import Sheet
+from tests.benchmarks.setting import WARM_FRAMES, Setting, run_alone, take_turns
+from tests.benchmarks.whole import INTERVALS
+
+TITLE = "One core and two"
+ABOUT = """\
+Recordings as fast as they go, from the file to Redis, on the first core alone with one analyzer and on two cores
+with two. Redis runs beside them. With one file, one thread decodes for both analyzers; events come out in the order
+of the frames all the same."""
+TABLE = "Frames a second, 640x360 with one face"
+FILES = {"one file": 1, "eight files at once": 8}
+ONE, TWO = "1 core", "2 cores"
+
+
+def measure(setting: Setting, sheet: Sheet) -> None:
+    """Measures both modes with one and eight files."""
+    setting.note_clips(sheet)
+    if len(os.sched_getaffinity(0)) < 2:
+        sheet.lacks("Two cores: this machine has one.")
+        return
+    clip = next(iter(setting.clips.values()))
+    rows = {f"{files}, {mode}": (FILES[files], INTERVALS[mode]) for files, mode in product(FILES, INTERVALS)}
+    with setting.redis() as url:
+        for row in take_turns(min(setting.rounds, 3), rows):
+            count, interval = rows[row]
+            file = setting.short(clip, (15 if setting.quick else 75) * (1 if count > 1 else 4))
+            rates = [rate(run_alone(
+                "pipeline", file, "--warm", setting.short(clip, WARM_FRAMES), "--url", url, "--interval", interval,
+                "--streams", count, "--workers", cores, cores=cores)) for cores in (1, 2)]
+            for column, value in zip((ONE, TWO), rates, strict=True):
+                sheet.add(TABLE, row, column, value, "frames/s")
+            sheet.add(TABLE, row, "speed-up", rates[1] / rates[0])
+
+
+def rate(run: dict[str, float]) -> float:
+    """Returns frames a second of a run."""
+    return run["frames"] / run["seconds"]

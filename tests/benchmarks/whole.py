@@ -1,0 +1,45 @@
+"""What a frame costs in the whole daemon, against a plain loop of the same models and against its own stages."""
+
+from tests.benchmarks.figures import Sheet
+from tests.benchmarks.setting import WARM_FRAMES, Setting, run_alone, take_turns
+from tests.benchmarks.stages import total
+
+TITLE = "The whole daemon"
+ABOUT = """\
+One analyzer on one core, from the file to Redis with the spool on the disk. *Full* searches every frame whole
+(`detector.interval: 1`, the default), *tracking* every third (`detector.interval: 3`) and follows faces in between;
+*8 bits* is `classifier.weights: builtin-int8`. The next table has what these cost in accuracy.
+The *plain loop* is what somebody writes who knows the libraries: PyAV, libswscale, the same models in fp32 in
+onnxruntime on one thread, one frame after the other, no events. *Efficiency* is the sum of the stages alone over
+the whole: what is missing to 1 went to threads, queues and caches that the stages share."""
+TABLE = "Processor time of a frame, ms, one core"
+INTERVALS = {"full": 1, "tracking": 3}
+MODES = {
+    "full": [], "full, 8 bits": ["--weights", "builtin-int8"],
+    "tracking": ["--interval", "3"], "tracking, 8 bits": ["--interval", "3", "--weights", "builtin-int8"]}
+
+
+def measure(setting: Setting, sheet: Sheet) -> None:
+    """Measures plain loop, stages and both modes in turn on every clip."""
+    setting.note_clips(sheet)
+    with setting.redis() as url:
+        for clip in take_turns(setting.rounds, setting.clips):
+            file = setting.short(setting.clips[clip], setting.frames)
+            warm = setting.short(file, WARM_FRAMES)
+            plain = run_alone("plain", file, cores=1)
+            stages = run_alone("stages", file, url, cores=1)
+            runs = {mode: run_alone("pipeline", file, "--warm", warm, "--url", url, *options, cores=1)
+                    for mode, options in MODES.items()}
+            spent = {"plain loop": ms_a_frame(plain), **{mode: ms_a_frame(run) for mode, run in runs.items()}}
+            sheet.add(TABLE, clip, "faces a frame", runs["full"]["faces"] / runs["full"]["frames"])
+            for name, value in spent.items():
+                sheet.add(TABLE, clip, name, value, "ms")
+            for mode in MODES:
+                sheet.add(TABLE, clip, f"plain loop / {mode}", spent["plain loop"] / spent[mode])
+            sheet.add(TABLE, clip, "stages' sum", total(stages), "ms")
+            sheet.add(TABLE, clip, "efficiency", total(stages) / spent["full"])
+
+
+def ms_a_frame(run: dict[str, float]) -> float:
+    """Returns the processor's ms for a frame of a run."""
+    return 1000 * run["cpu"] / run["frames"]
