@@ -27,6 +27,7 @@ from tests.chaos.feeder import Body
 from tests.chaos.servers import KINDS, Servers
 from tests.support.daemon import with_path
 from tests.support.process import ServerProcess
+from tests.support.waiting import poll
 
 PAUSE_SECONDS = (0.3, 2.0)     # between faults
 
@@ -109,6 +110,7 @@ def run(kind: str, seed: int, minutes: float, faults: int, rate: float, folder: 
                 feeder.kill()
                 feeder.start()
             done[name] += 1
+        poll(lambda: any(run == feeder.run for run, _ in read_produced(folder / "produced")[0]), 60, "nothing is fed")
         feeder.child.terminate()
         code = feeder.child.wait(180)
         produced, losses = read_produced(folder / "produced")

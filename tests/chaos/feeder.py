@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1000, help="events a second over all streams")
     arguments = parser.parse_args()
     setup_logging("text", "info")
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    told: list[int] = []    # an Event's lock may be held by the very wait that a signal interrupts
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     config = RedisConfig(url=arguments.url, maxlen=None, max_age=None)
     metrics = Metrics(FrameLedger(), ["happy"])
     spool = Spool(arguments.folder / "spool.db", 1 << 30, 120, Counts(arguments.folder / "produced", arguments.run))
@@ -70,7 +70,7 @@ def main() -> None:
     threads = [threading.Thread(target=spool.run), threading.Thread(target=publisher.run)]
     for thread in threads:
         thread.start()
-    feed(spool, names, arguments.run, arguments.rate, stop)
+    feed(spool, names, arguments.run, arguments.rate, told)
     left = spool.drain(time.monotonic() + 120)      # however long Redis is away
     publisher.stop()
     spool.stop()
@@ -80,11 +80,12 @@ def main() -> None:
     raise SystemExit(left > 0)
 
 
-def feed(spool: Spool, names: list[str], run: int, rate: float, stop: threading.Event) -> None:
+def feed(spool: Spool, names: list[str], run: int, rate: float, told: list[int]) -> None:
     """Puts numbered events, evenly over the streams, at a rate, until told to stop."""
     encode = msgspec.json.Encoder().encode
     number, begin = 0, time.monotonic()
-    while not stop.wait(PERIOD_SECONDS):
+    while not told:
+        time.sleep(PERIOD_SECONDS)
         until = round((time.monotonic() - begin) * rate / len(names))
         while number < until:
             now_us = time.time_ns() // 1000

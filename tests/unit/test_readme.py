@@ -71,7 +71,8 @@ def test_the_scripts_of_the_runs_give_commands_that_are_accepted(tmp_path: Path)
 
     lines = [line.split("\0")[:-1] for line in called.read_text(encoding="utf-8").splitlines()]
     measured = ["export", "evaluate", "evaluate"]
-    assert [line[0] for line in lines] == ["train"] * 6 + measured + ["train"] * 3 + measured
+    assert [line[0] for line in lines] == (["train"] * 6 + measured + ["train"] * 3 + measured
+                                         + ["quantize", "evaluate", "evaluate"])
     for line in lines:
         build_training_parser().parse_args(line)
 
