@@ -159,6 +159,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"  {name}: {part.mend}", yellow=True)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells what it looked at."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["looked"] = dict(leaks.LOOKED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Adds what a worker looked at to the summary."""
+    leaks.LOOKED.update(getattr(node, "workeroutput", {}).get("looked", {}))
+
+
 def _cause(report: pytest.TestReport) -> str:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return reason.removeprefix("Skipped: ")

@@ -1,7 +1,7 @@
 """The script that appends a batch to a key if its last id is the one expected, and what its replies mean."""
 
-import contextlib
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 from emotiond.events import EntryId, format_id, parse_id
@@ -27,28 +27,29 @@ def parse_reply(reply: object, sent: EntryId | None) -> tuple[int, EntryId]:
     """
     match reply:
         case [int(outcome), bytes(last)] if outcome in (0, 1, 2):
-            with contextlib.suppress(ValueError):
+            try:
                 last_id = parse_id(last)
-                if not outcome or last_id == sent:
-                    return outcome, last_id
+            except ValueError:
+                last_id = None
+            if last_id and (not outcome or last_id == sent):
+                return outcome, last_id
         case _:
             pass
     raise UnusableKeyError("the reply to an append is not the script's")
 
 
-def script_arguments(known: str, entries: list[Entry], maxlen: int) -> list[Any]:
+def script_arguments(known: EntryId | None, entries: list[Entry], maxlen: int) -> list[Any]:
     """Returns what the script takes after its key.
 
     Args:
-        known: the key's last id, as in `<ms>-<n>`; ASK_ONLY asks for it and appends nothing.
+        known: the key's last id; None asks for it and appends nothing.
         entries: what is to be appended, with the same number of fields each.
         maxlen: how many entries the key keeps, about; 0 keeps all.
     """
-    if known == ASK_ONLY:
-        return [known, 0, 0]
-    arguments: list[Any] = [known, maxlen, 2 * len(entries[0].fields)]
+    if known is None:
+        return [ASK_ONLY, 0, 0]
+    arguments: list[Any] = [format_id(known), maxlen, 2 * len(entries[0].fields)]
     for entry in entries:
         arguments.append(format_id(entry.id))
-        for name, value in entry.fields.items():
-            arguments += (name, value)
+        arguments += chain.from_iterable(entry.fields.items())
     return arguments

@@ -6,6 +6,7 @@ flat, with the body as JSON in `data` (https://github.com/cloudevents/spec, cont
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -77,7 +78,12 @@ _ID = re.compile("([0-9]{1,20})-([0-9]{1,20})")  # Redis counts both in 64 bits
 def rfc3339(microseconds: int) -> str:
     """Formats microseconds since the epoch as RFC 3339 in UTC with six decimals."""
     seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    return f"{_format_seconds(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(64)  # many frames share a second
+def _format_seconds(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def frame_fields(event: FrameEvent, captured_us: int, instance: str) -> dict[str, bytes]:

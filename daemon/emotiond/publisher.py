@@ -9,12 +9,12 @@ import math
 import threading
 import time
 from collections.abc import Collection
-from itertools import chain, takewhile
+from itertools import chain
 from typing import Any
 
 import redis.exceptions as errors
 
-from emotiond.append import ASK_ONLY, SCRIPT, UnusableKeyError, parse_reply, script_arguments
+from emotiond.append import SCRIPT, UnusableKeyError, parse_reply, script_arguments
 from emotiond.config import RedisConfig
 from emotiond.events import EntryId, StatusEvent, format_id, parse_id
 from emotiond.metrics import Metrics
@@ -23,7 +23,7 @@ from emotiond.spool import Entry, Spool
 from emotiond.status import StatusQueue
 from emotiond.store import Store, describe, error_kind
 
-BATCH = 100
+BATCH = 200               # entries of a stream that are appended at once, while which Redis does nothing else
 STATUS_KEPT = 10_000      # entries of the status key, about
 TRIM_SECONDS = 30.0
 LOOK_SECONDS = 1.0       # how often Sentinel is asked for the primary
@@ -54,7 +54,7 @@ class Publisher:
         self._store, self._url, self._config = store, url, config
         self._spool, self._metrics = spool, metrics
         self._sha: str | None = None
-        self._known: dict[str, str] = {}                       # stream -> last id of its key, as Redis said
+        self._known: dict[str, EntryId] = {}                   # stream -> last id of its key, as Redis said
         self._held: dict[str, float] = {}                      # stream whose key refuses writing -> next try
         self._status = StatusQueue(instance)
         self._stop = threading.Event()
@@ -88,7 +88,8 @@ class Publisher:
                 continue
             self._note_success()
             retry = RETRY_FIRST
-            in_vain = 0 if sent or self._spool.wait(HELD_TICK if self._held else 1.0) else in_vain + 1
+            had_to_wait = self._spool.wait(HELD_TICK if self._held else 1.0)
+            in_vain = 0 if sent or had_to_wait else in_vain + 1
             if self._held or in_vain > 2:  # what waits cannot be sent or read at present
                 self._stop.wait(HELD_TICK)
         self._store.close()
@@ -175,9 +176,10 @@ class Publisher:
         return None
 
     def _arguments(self, stream: str, entries: list[Entry]) -> list[Any]:
-        known = self._known.get(stream, ASK_ONLY)
-        if known != ASK_ONLY:
-            self._spool.raise_ids(stream, entries, parse_id(known))
+        known = self._known.get(stream)
+        if known is not None:
+            if not _rise(known, entries):
+                self._spool.raise_ids(stream, entries, known)
             self._sent[stream] = max(entries[-1].seq, self._sent.get(stream, 0))
         return script_arguments(known, entries, self._config.maxlen or 0)
 
@@ -193,7 +195,7 @@ class Publisher:
             self._held.pop(stream, None)
         else:
             self._reconcile(stream, entries, last, known is not None)
-        self._known[stream] = format_id(last)  # after all that may fail: else the next round asks again
+        self._known[stream] = last  # after all that may fail: else the next round asks again
 
     def _reconcile(self, stream: str, entries: list[Entry], last: EntryId, was_known: bool) -> None:
         """Finds out why a key's last id is not the one expected, so that the next batch can be appended after it."""
@@ -265,12 +267,8 @@ class Publisher:
 
     def _acknowledge(self, stream: str, entries: list[Entry]) -> None:
         now = time.monotonic()
-        if self._metrics.has_stream(stream):
-            self._metrics.published.labels(stream).inc(len(entries))
-            latency = self._metrics.latency.labels(stream)
-            for entry in entries:
-                if not math.isnan(entry.arrived):
-                    latency.observe(now - entry.arrived)
+        self._metrics.published(
+            stream, len(entries), [now - entry.arrived for entry in entries if not math.isnan(entry.arrived)])
         self._spool.acknowledge(stream, entries)  # last: a removed stream's series go once nothing of it waits
 
     def _tend(self) -> None:
@@ -314,10 +312,23 @@ class Publisher:
     def _note_success(self) -> None:
         if not self.connected:
             log.info("Redis answers at %s", redact(self._url))
-        self.connected, self.error = True, None
-        self._metrics.redis_up.set(1)
+            self.connected, self.error = True, None
+            self._metrics.redis_up.set(1)
 
 
 def _alike(entries: list[Entry]) -> list[Entry]:
     """Returns the first entries that have as many fields; an earlier version of the daemon may have written fewer."""
-    return list(takewhile(lambda entry: len(entry.fields) == len(entries[0].fields), entries))
+    width = len(entries[0].fields)
+    for index, entry in enumerate(entries):
+        if len(entry.fields) != width:
+            return entries[:index]
+    return entries
+
+
+def _rise(last: EntryId, entries: list[Entry]) -> bool:
+    """Tells whether entries have ids above one, and in order."""
+    for entry in entries:
+        if entry.id <= last:
+            return False
+        last = entry.id
+    return True

@@ -1,9 +1,11 @@
 """Connections to Redis or Valkey, alone, behind Sentinels or as a Cluster; and what their errors mean."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
+import hiredis
 import redis
 import redis.connection
 import redis.exceptions as errors
@@ -17,6 +19,8 @@ from emotiond.config_values import split_redis_url
 from emotiond.redact import redact
 
 TIMEOUT_SECONDS = 2.0
+IDLE_SECONDS = 1.0      # after which a connection is looked at before it is used: a server may have closed it
+SEND_BYTES = 1 << 16    # that are packed before they are sent
 _BY_PREFIX = {
     "OOM": "oom", "READONLY": "readonly", "NOREPLICAS": "noreplicas", "LOADING": "loading", "MOVED": "moved",
     "NOPERM": "noperm", "NOAUTH": "auth", "WRONGPASS": "auth", "MASTERDOWN": "readonly",
@@ -61,6 +65,8 @@ class Store:
         self.connections = 0
         self._config, self._url = config, url
         self._client: Client | None = None
+        self._connection: Any = None      # the one in use, where there is one server
+        self._used = 0.0            # when it was in use last
 
     def ping(self) -> None:
         """Raises redis.exceptions.RedisError or OSError where Redis does not answer."""
@@ -68,14 +74,19 @@ class Store:
         if isinstance(client, RedisCluster):
             client.ping(target_nodes=RedisCluster.RANDOM)
         else:
-            client.ping()
+            self._ask("PING")
 
     def load(self, script: str) -> str:
         """Loads a script into every primary and returns its digest."""
-        return str(self._connected().script_load(script))
+        client = self._connected()
+        if isinstance(client, RedisCluster):
+            return str(client.script_load(script))
+        return self._ask("SCRIPT", "LOAD", script).decode()
 
     def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Sends commands, in one pipeline where there is one server, and returns a reply or an exception for each.
+        """Sends commands, all at once where there is one server, and returns a reply or an exception for each.
+
+        Past redis-py's pipeline, which takes four times as long; a server begins while later commands are packed.
 
         Raises:
             redis.exceptions.RedisError, OSError: nobody knows which of them were executed.
@@ -83,10 +94,16 @@ class Store:
         client = self._connected()
         if isinstance(client, RedisCluster):
             return _execute_in_cluster(client, commands)
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return pipe.execute(raise_on_error=False)
+        connection = self._open_connection(client.connection_pool)
+        try:
+            for part in _pack(commands):
+                connection.send_packed_command([part], check_health=False)
+            replies = [_read_reply(client, connection, command[0]) for command in commands]
+            self._used = time.monotonic()
+            return replies
+        except BaseException:
+            self._drop_connection(client.connection_pool)     # replies may be on their way
+            raise
 
     def follow_sentinel(self) -> None:
         """Leaves a server that Sentinel no longer calls the primary; it may be cut off and not know."""
@@ -94,6 +111,8 @@ class Store:
         if isinstance(client, redis.Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
             with contextlib.suppress(errors.ConnectionError):  # no Sentinel answers: what is connected goes on
                 client.connection_pool.get_master_address()
+            if self._connection is not None and not client.connection_pool.owns_connection(self._connection):
+                self._drop_connection(client.connection_pool)
 
     def disconnect(self) -> None:
         """Closes every connection; the next exchange opens new ones."""
@@ -102,12 +121,37 @@ class Store:
         if isinstance(self._client, RedisCluster):
             self._client.disconnect_connection_pools()
         else:
+            self._drop_connection(self._client.connection_pool)
             self._client.connection_pool.disconnect()
 
     def close(self) -> None:
         """Closes every connection for good."""
         if self._client is not None:
             self._client.close()
+
+    def _ask(self, *command: Any) -> Any:
+        reply, = self.execute([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _open_connection(self, pool: redis.ConnectionPool) -> Any:
+        """Returns a connection that is open and silent, the same one for as long as it is."""
+        if self._connection is not None and time.monotonic() >= self._used + IDLE_SECONDS:
+            silent = False
+            with contextlib.suppress(errors.ConnectionError):
+                silent = not self._connection.can_read()
+            if not silent:
+                self._drop_connection(pool)
+        if self._connection is None:
+            self._connection = pool.get_connection()
+        return self._connection
+
+    def _drop_connection(self, pool: redis.ConnectionPool) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            pool.release(self._connection)      # a Sentinel's pool takes none back that leads to a former primary
+            self._connection = None
 
     def _connected(self) -> Client:
         if self._client is None:
@@ -168,6 +212,29 @@ def connect(config: RedisConfig, url: str, opened: Callable[[], None] = lambda: 
     options.pop("db", None)
     options["redis_connect_func"] = note
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], retry=Retry(NoBackoff(), 0), **options)
+
+
+def _pack(commands: Sequence[Sequence[Any]]) -> Iterator[bytes]:
+    """Yields commands as they are sent, in few parts."""
+    parts: list[bytes] = []
+    size = 0
+    for command in commands:
+        part = cast(bytes, hiredis.pack_command(tuple(command)))
+        parts.append(part)
+        size += len(part)
+        if size >= SEND_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def _read_reply(client: Any, connection: Any, name: str) -> Any:
+    """Returns the reply to a command of a name, or the error that it is."""
+    try:
+        return client.parse_response(connection, name)
+    except errors.ResponseError as error:
+        return error
 
 
 def _execute_in_cluster(client: RedisCluster, commands: Sequence[Sequence[Any]]) -> list[Any]:

@@ -98,9 +98,7 @@ class Timeline:
             self._ledger.dropped(frame.stream, Drop.INFERENCE_ERROR)
             return
         faces = self._faces(analysis)
-        self._metrics.faces.labels(frame.stream).inc(len(faces))
-        for face in faces:
-            self._metrics.classified.labels(frame.stream, face.emotion).inc()
+        self._metrics.seen(frame.stream, (face.emotion for face in faces))
         if faces or self._publish_empty:
             self._emit(self._event(frame, faces), frame)
         self._ledger.analyzed(frame.stream)

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry
 
-from emotiond import publisher
+from emotiond import publisher, store
 from emotiond.config import HttpConfig, RedisConfig
 from emotiond.events import UP_TYPE, StatusEvent
 from emotiond.fleet import Fleet
@@ -338,6 +338,21 @@ def test_another_writers_entry_of_the_same_id_is_not_taken_for_a_lost_reply(line
     assert [entry.id for entry in read_entries(line.server.client, {"emotions:door": ID}, 1)] == ["1700000000040-1"]
     assert line.counter("events_published_total", stream="door") == 2
     assert line.counter("events_resent_total", reason="lost_reply") == 0
+
+
+def test_a_connection_that_redis_closed_while_it_was_idle_is_no_failure(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "IDLE_SECONDS", 0.0)     # every connection has been idle for long
+    line.thread.start()
+    for count in (1, 2, 3):
+        line.put("door")
+        poll(lambda count=count: line.server.client.xlen("emotions:door") == count, 10, "an event did not come")
+        wait_until_sent(line)
+        line.server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    assert line.publisher.connected
+    assert not line.counter("redis_errors_total", kind="connection")
 
 
 def test_a_status_key_that_refuses_holds_up_no_event(line: Line) -> None:

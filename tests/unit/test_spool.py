@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -506,6 +507,22 @@ def test_the_publisher_is_woken(make: Callable[..., Place], wakes: str) -> None:
 
     poll(poke, LONG_S / 2, "the publisher sleeps on")
     join([publisher])
+
+
+def test_an_event_is_committed_at_once_whenever_it_comes(place: Place) -> None:
+    chance, longest = random.Random(5), 0.0
+    committer = spawn(place.spool.run)
+
+    for number in range(150):
+        time.sleep(chance.choice((0.0, chance.uniform(0.0, 0.002), chance.uniform(0.0, 0.07))))
+        begin = time.monotonic()
+        place.put("a", commit=False)
+        poll(lambda number=number: place.counts.made["a"] > number, LONG_S, "an event is not committed", 0.001)
+        longest = max(longest, time.monotonic() - begin)
+    place.spool.stop()
+    join([committer])
+
+    assert longest < spool_module.IDLE_SECONDS / 2, "an event came unnoticed"
 
 
 def test_many_threads_lose_nothing(make: Callable[..., Place]) -> None:
@@ -1106,7 +1123,8 @@ def test_what_was_just_stored_is_found_also_where_the_disk_cannot_be_read(
     assert place.spool.find("a", ids, entries[1].seq) is None     # there may be more
 
 
-def test_a_stream_that_cannot_be_sent_leaves_room_for_others(place: Place) -> None:
+def test_a_stream_that_cannot_be_sent_leaves_room_for_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "FRESH_EVENTS", 200)
     for _ in range(memory_module.FRESH_EVENTS + 50):
         place.put("a")
     place.put("b")

@@ -181,7 +181,7 @@ class Disk:
         else:
             self._note_failing(error)
         with self._memory.lock:
-            self._memory.sendable.notify_all()
+            self._memory.sendable.set()
 
     def _note_failing(self, error: Exception) -> None:
         if not self._memory.failing:

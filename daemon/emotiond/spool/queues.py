@@ -121,9 +121,9 @@ class Incoming:
         """Removes and returns those that are on the disk now."""
         removed: list[tuple[Queue, Entry]] = []
         while self._entries and self._entries[0][1].seq <= seq:
-            queue, entry = first = self._entries.popleft()
+            removed.append(self._entries.popleft())
+        for queue, entry in removed:
             self._left(queue, entry)
-            removed.append(first)
         return removed
 
     def remove_of(self, queue: Queue, through: int) -> None:

@@ -6,7 +6,6 @@ it. While the disk takes nothing, events are published from memory, as many as f
 
 import contextlib
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -19,7 +18,7 @@ from emotiond.spool.disk import Disk
 from emotiond.spool.memory import Listener, Memory
 from emotiond.spool.queues import Entry
 
-GATHER_SECONDS = 0.02      # after a commit, how long events gather for the next one, at least
+GATHER_SECONDS = 0.03      # after a commit, how long events gather for the next one, at least
 GATHER_MOST = 0.1
 GATHER_TIMES = 40          # after a dear one, as many times the processor time it took: up to 2.5 ms, 2.5 % of a core
 IDLE_SECONDS = 1.0         # how often positions are committed and old events removed when no new ones come
@@ -55,8 +54,7 @@ class Spool:
         self.max_bytes, self.durable = max_bytes, path is not None
         self.commits, self.expires = 0, True
         self._keep_seconds = keep_seconds
-        self._woken = False
-        self._stop = threading.Event()
+        self._stopped = False
         self._memory = Memory(listener)
         self._disk = Disk(path, self._memory)
         self.inherited = self._disk.inherited
@@ -123,21 +121,28 @@ class Spool:
 
     def run(self) -> None:
         """Commits what comes in until `stop`, and then once more; the whole life of the spool's thread."""
-        due = removal = 0.0
-        while not self._stop.is_set():
-            with self._memory.lock:
-                if not self._memory.incoming.bytes and not self._stop.is_set():
-                    self._memory.came_in.wait(IDLE_SECONDS)
-            self._stop.wait(max(due - time.monotonic(), 0.0))  # a lone event does not wait for others
-            begin = time.thread_time()
-            if time.monotonic() < removal:
-                self.commit(removes=False)
-            else:
-                self.commit()
+        due, removal, crowded = 0.0, 0.0, False
+        while not self._stopped:
+            if crowded:  # others will have come by then, and need not wake it
+                time.sleep(max(due - time.monotonic(), 0.0))
+            crowded = self._memory.incoming.bytes > 0
+            if not crowded:
+                self._wait_for_event()
+                if (rest := due - time.monotonic()) > 0:  # a lone event does not wait for others
+                    time.sleep(rest)
+                    crowded = True
+            begin, removes = time.thread_time(), time.monotonic() >= removal
+            self.commit(removes=removes)
+            if removes:
                 removal = time.monotonic() + IDLE_SECONDS
             gather = min(max(GATHER_TIMES * (time.thread_time() - begin), GATHER_SECONDS), GATHER_MOST)
             due = time.monotonic() + (IDLE_SECONDS if self.failing else gather)
         self.commit()
+
+    def _wait_for_event(self) -> None:
+        end = time.monotonic() + IDLE_SECONDS
+        while not (self._memory.incoming.bytes or self._stopped) and (rest := end - time.monotonic()) > 0:
+            self._memory.came_in.wait(rest)
 
     def commit(self, *, removes: bool = True) -> None:
         """Writes what came in and what Redis acknowledged, and removes what was kept long enough; all or nothing.
@@ -251,17 +256,14 @@ class Spool:
     def wait(self, seconds: float) -> bool:
         """Waits until there may be something to send, at most so long; returns whether it had to wait."""
         with self._memory.lock:
-            had_to = not self._woken and not any(map(self._memory.has_to_send, self._memory.queues.values()))
-            if had_to:
-                self._memory.sendable.wait(seconds)
-            self._woken = False
-            return had_to
+            if any(map(self._memory.has_to_send, self._memory.queues.values())):
+                return False
+        self._memory.sendable.wait(seconds)
+        return True
 
     def wake(self) -> None:
         """Ends a `wait`, also one that begins later."""
-        with self._memory.lock:
-            self._woken = True
-            self._memory.sendable.notify_all()
+        self._memory.sendable.set()
 
     def figures(self) -> tuple[int, int, float]:
         """Returns events that wait, their bytes, and the capture time of the oldest in seconds (0 without one)."""
@@ -292,9 +294,8 @@ class Spool:
 
     def stop(self) -> None:
         """Ends `run`."""
-        self._stop.set()
-        with self._memory.lock:
-            self._memory.came_in.notify()
+        self._stopped = True
+        self._memory.came_in.set()
 
     def close(self) -> None:
         """Closes the file; nothing may be put or read afterwards."""
