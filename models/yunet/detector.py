@@ -108,13 +108,14 @@ class OnnxDetector:
 
     def _detect_one(self, picture: Picture, colour: Colour) -> Faces:
         height, width = padded_size(picture)
-        options = self._shrinking if self._holds_too_much(height * width) else None
+        if self._holds_too_much(height * width):
+            self._give_back()
         size = 3 * (height + 1) * (width + 1)
         if self._buffer.size < size:
             self._buffer = np.empty(size, np.float32)
         network_input = self._buffer[:size].reshape(1, 3, height + 1, width + 1)
         fill(network_input[0], picture, colour)
-        raw: NDArray[np.float32] = self._session(colour).run(["raw"], {"picture": network_input}, options)[0]
+        raw: NDArray[np.float32] = self._session(colour).run(["raw"], {"picture": network_input})[0]
         boxes, scores = decode(raw[0], anchors(height, width), self._score)
         kept = suppress(boxes, self._nms_iou, self._max_faces)
         return Faces(boxes[kept], scores[kept])
@@ -133,8 +134,14 @@ class OnnxDetector:
         if self._since < SHRINK_AFTER:
             return False
         self._largest, self._since = pixels, 0
-        self._buffer = np.empty(0, np.float32)
         return True
+
+    def _give_back(self) -> None:
+        """Runs each session once on next to nothing, since onnxruntime gives a session's memory back after a run."""
+        self._buffer = np.empty(0, np.float32)
+        least = np.zeros((1, 3, STRIDES[-1] + 1, STRIDES[-1] + 1), np.float32)
+        for session in self._sessions.values():
+            session.run(["raw"], {"picture": least}, self._shrinking)
 
 
 def padded_size(picture: Picture) -> tuple[int, int]:
