@@ -145,6 +145,7 @@ class _Buffer:
         self.taken = 0
         self._group_size = group_size
         self._group, self._room = FrameGroup(), group_size
+        self._size = (0, 0)      # of the last picture
         self.set_live(live)
 
     def set_live(self, live: bool) -> None:
@@ -153,9 +154,13 @@ class _Buffer:
         self.depth = LIVE_DEPTH if live else max(FILE_DEPTH, 2 * self._group_size)
 
     def append(self, frame: Frame) -> None:
-        """Adds a frame to the last group, or begins one; which, follows from its place in the stream alone."""
-        if not self._room:
-            self._group, self._room = FrameGroup(), self._group_size
+        """Adds a frame to the last group, or begins one; which, follows from the stream's frames alone.
+
+        Where the size of the pictures changes one begins, since boxes of the others mean nothing in it.
+        """
+        size = frame.picture.width, frame.picture.height
+        if not self._room or size != self._size:
+            self._group, self._room, self._size = FrameGroup(), self._group_size, size
         self._room -= 1
         self.frames.append((frame, self._group))
 

@@ -2,13 +2,14 @@
 
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emotiond.frames import FILE_DEPTH, LIVE_DEPTH, STALE_SECONDS, Drop, FrameBuffers, FrameCounts, FrameLedger, Ticket
-from tests.support.frames import make_frame
+from tests.support.frames import blank_picture, make_frame
 from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
@@ -38,9 +39,9 @@ class Floor:
             self.ledger.add_stream(stream)
             self.buffers.add_stream(stream, stream in live)
 
-    def put(self, stream: str, index: int, arrived: float = 0.0) -> bool:
+    def put(self, stream: str, index: int, arrived: float = 0.0, width: int = 640) -> bool:
         self.ledger.read(stream)
-        return self.buffers.put(make_frame(stream, index, arrived=arrived))
+        return self.buffers.put(replace(make_frame(stream, index, arrived=arrived), picture=blank_picture(width)))
 
     def counts(self, stream: str) -> FrameCounts:
         return self.ledger.snapshot()[stream]
@@ -207,6 +208,14 @@ def test_a_live_stream_whose_first_frames_were_dropped_goes_on_with_its_group() 
 
     assert names(taken) == [f"a{index}" for index in range(3, LIVE_DEPTH + 3)]
     assert taken[0].group.boxes is None      # so that it is searched whole
+
+
+def test_a_group_ends_where_the_size_of_the_pictures_changes() -> None:
+    floor = Floor(live=("a",), group_size=3)
+    for index, width in enumerate((640, 640, 320, 320, 320, 320)):
+        floor.put("a", index, width=width)
+
+    assert [names(floor.buffers.take(1)) for _ in range(3)] == [["a0", "a1"], ["a2", "a3", "a4"], ["a5"]]
 
 
 @pytest.mark.parametrize("drain", [True, False])
