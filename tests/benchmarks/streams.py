@@ -89,11 +89,9 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         return
     files = write_cameras(next(iter(setting.clips.values())), setting.folder / "slow", FRAMES_A_SECOND)
     counts = (1, 4, 16) if setting.quick else COUNTS
-    used: dict[int, list[float]] = {count: [] for count in counts}
     for row in take_turns(1 if setting.quick else 2, map(str, counts)):
         live = measure_live(setting.folder, dict(streams_of(files, int(row))), 6 if setting.quick else 20, 1,
                             3 if setting.quick else WARM_SECONDS)
-        used[int(row)].append(live.cores)
         sheet.add(TABLE, row, TIME, live.ms_a_frame, "ms")
         sheet.add(TABLE, row, "of one core", 100 * live.cores, "%")
         sheet.add(TABLE, row, "memory", live.megabytes, "MB")
