@@ -24,7 +24,7 @@ from emotiond.frames import Frame, FrameGroup, Ticket
 from emotiond.malloc import configure_malloc
 from emotiond.opening import open_source
 from emotiond.picture import Picture, Scalers
-from emotiond.pipeline import Pipeline, load_models
+from emotiond.pipeline import CPU_BATCH, Pipeline, load_models
 from emotiond.publisher import Publisher
 from emotiond.spool import Spool
 from emotiond.store import Store
@@ -107,6 +107,16 @@ def main() -> None:
     def crop() -> list[NDArray[np.uint8]]:
         return [crop_faces(picture, scalers, found.boxes, spec) for picture, found in zip(kept, faces, strict=True)]
 
+    def classify() -> list[NDArray[np.float32]]:
+        """As an analyzer does with files: the faces of several frames at once."""
+        seen: list[NDArray[np.float32]] = []
+        for begin in range(0, count, CPU_BATCH):
+            part = crops[begin:begin + CPU_BATCH]
+            ends = np.cumsum([len(faces) for faces in part])
+            stacked = np.concatenate(part)
+            seen += np.split(classifier.classify(stacked) if len(stacked) else none, ends[:-1])
+        return seen
+
     def deliver() -> None:
         for ticket, found, seen in zip(tickets, faces, probabilities, strict=True):
             pipeline.ledger.read("clip")
@@ -123,8 +133,7 @@ def main() -> None:
     times["crop"] = milliseconds(crop, count)[0]
     classifier.classify(np.concatenate(crops[:WARM]))
     none = np.zeros((0, len(classifier.info.labels)), np.float32)
-    times["classify"], probabilities = milliseconds(
-        lambda: [classifier.classify(part) if len(part) else none for part in crops], count)
+    times["classify"], probabilities = milliseconds(classify, count)
     times["encode"] = milliseconds(deliver, count)[0]
     times["publish"] = publish(config, pipeline, entries[:MOST_EVENTS], url) * len(entries) / count
     print(json.dumps({**times, "faces": sum(len(found.scores) for found in faces) / count, "frames": count}))
