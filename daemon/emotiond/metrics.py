@@ -102,8 +102,8 @@ class Metrics:
                           "classify for each call, publish for each round.", ["stage"], buckets=_SECONDS,
                           registry=self.registry)
         self.stage = {name: stage.labels(name) for name in STAGES}
-        batch = Histogram("emotiond_batch_size", "Pictures in one call of a network.", ["model"], buckets=_BATCHES,
-                          registry=self.registry)
+        batch = Histogram("emotiond_batch_size", "Frames (yunet) or faces (emotionnet) taken at once.", ["model"],
+                          buckets=_BATCHES, registry=self.registry)
         self.batch = {name: batch.labels(name) for name in MODELS}
         self.redis_up = self._gauge("redis_up", "Whether the last exchange with Redis worked.")
         self.redis_errors = self._counter("redis_errors", "Failed exchanges with Redis.", "kind")

@@ -104,7 +104,7 @@ def fleet() -> Json:
                                           "{{instance}}"), max=1)),
                 (8, graph("Frames in flight", "Read, and not analysed or dropped yet.", "short",
                           ("sum by (instance) (emotiond_frames_in_flight{S})", "{{instance}}"))),
-                (8, graph("Batches", "Pictures in one call of a network, on average.", "short",
+                (8, graph("Batches", "Frames (yunet) or faces (emotionnet) taken at once, on average.", "short",
                           (f"sum by (model) (rate(emotiond_batch_size_sum{{D}}{RATE})) "
                            f"/ sum by (model) (rate(emotiond_batch_size_count{{D}}{RATE}))", "{{model}}"))),
                 (24, _daemons())],
