@@ -65,7 +65,9 @@ def terminal(grid: Grid) -> Table:
 
 def spread(figures: Iterable[Figure]) -> str:
     """Returns a sentence about how far the rounds of a figure lie apart; empty where each was measured once."""
-    apart = sorted((max(f.values) - min(f.values)) / abs(f.median) for f in figures if len(f.values) > 1 and f.median)
+    figures = list(figures)
+    apart = sorted((max(f.values) - min(f.values)) / abs(f.median) for f in figures
+                   if len(set(f.values)) > 1 and f.median)      # counts, which are the same each time, tell nothing
     rounds = max((len(f.values) for f in figures), default=0)
     if not apart:
         return ""
