@@ -57,8 +57,12 @@ def test_a_set_is_quantised_to_the_same_bytes_each_time_and_answers_alike(
     assert ours.sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 
-def test_an_8_bit_set_is_not_quantised_again_nor_run_by_torch(crops: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_an_8_bit_set_is_not_quantised_again_nor_written_beside_its_source_nor_run_by_torch(
+    crops: NDArray[np.uint8], tmp_path: Path
+) -> None:
     with pytest.raises(WeightsError, match=r"is in 8 bits already; give the set that it was made from$"):
         quantize(load_info("builtin-int8"), crops[:8], tmp_path, seed=0, command="")
+    with pytest.raises(WeightsError, match=r"holds the set itself, and a folder is for one set; give another one$"):
+        quantize(load_info(), crops[:8], load_info().folder, seed=0, command="")
     with pytest.raises(WeightsError, match=r"an 8-bit set is for CPUs: give the one it was made from$"):
         load_classifier("builtin-int8", "torch:cpu")

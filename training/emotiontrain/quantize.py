@@ -39,11 +39,13 @@ def quantize(info: WeightsInfo, pictures: NDArray[np.uint8], folder: Path, *, se
         command: for the JSON.
 
     Raises:
-        WeightsError: the set cannot be used, is quantised already, or no set may have its name.
+        WeightsError: the set cannot be used, is quantised already or lies in `folder`, or no set may have its name.
         OSError: it cannot be written.
     """
     if info.quantized:
         raise WeightsError(f"{info.folder}: is in 8 bits already; give the set that it was made from")
+    if folder.resolve() == info.folder.resolve():
+        raise WeightsError(f"{folder}: holds the set itself, and a folder is for one set; give another one")
     with tempfile.TemporaryDirectory() as scratch:
         source, prepared, made = (Path(scratch) / name for name in ("source.onnx", "prepared.onnx", "made.onnx"))
         source.write_bytes(info.read(ONNX))
