@@ -26,7 +26,7 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev $(VENV)/.kubernetes
 	@tests/install_servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -12,8 +12,8 @@ INTRO = """\
 
 What emotiond costs and how much a machine holds, stage by stage and as a whole, beside what else does the same in
 Python. Every figure was measured on the machine below by the command under its table, by the processor's time where it
-says *processor time* and by the clock elsewhere; only EmotionNet's accuracy is what its weights' files say. Ratios travel
-to other machines, milliseconds do not.
+says *processor time* and by the clock elsewhere; only EmotionNet's accuracy is what its weights' files say.
+Ratios travel to other machines, milliseconds do not.
 
 ```sh
 make bench                          # measures everything here and prints it; about an hour

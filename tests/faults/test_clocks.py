@@ -73,7 +73,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str]
     ):
         began = time.time()
         for jump in JUMPS:
-            clock.write_text(str(jump))
+            (folder / "next").write_text(str(jump))
+            (folder / "next").replace(clock)      # whole: an empty file is no jump
             wanted = {stream: len(read_entries(redis.client, stream)) + FPS for stream in ("near", *LIVE)}
             poll(lambda wanted=wanted: all(
                 len(read_entries(redis.client, stream)) >= count for stream, count in wanted.items()),
