@@ -35,9 +35,9 @@ def make_bill() -> dict[str, Any]:
 
 def weights() -> Iterator[dict[str, Any]]:
     """Yields a component for each set of weights that the daemon brings along."""
-    for file in sorted(ROOT.glob("models/*/weights/*.json")):
+    for file in sorted(ROOT.glob("models/*/weights*/*.json")):
         about = json.loads(file.read_text(encoding="utf-8"))
-        files = [file.with_suffix(suffix) for suffix in (".onnx", ".safetensors")]
+        files = [path for suffix in (".onnx", ".safetensors") if (path := file.with_suffix(suffix)).exists()]
         yield {
             "type": "machine-learning-model", "bom-ref": f"weights-{about['name']}", "name": about["name"],
             **({"version": about["version"]} if "version" in about else {}),

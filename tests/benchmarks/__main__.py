@@ -36,7 +36,10 @@ def main(words: list[str] | None = None) -> None:
     if not console.is_terminal:
         console.width = PAGE_WIDTH
     file = arguments.into / "benchmarks.json"
-    results = figures.read(file) or Results(machine())
+    kept = figures.read(file)
+    if arguments.render and kept is None:
+        parser.error(f"{file} is not there: measure with --write first")
+    results = kept or Results(machine())
     if not arguments.render:
         if results.machine != machine():      # figures of two machines do not stand on one page
             results = Results(machine())

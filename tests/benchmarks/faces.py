@@ -34,7 +34,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
             sheet.add(TABLE, row, FOUND, run["faces"] / run["frames"])
             sheet.add(TABLE, row, TIME, ms_a_frame(run), "ms")
             sheet.add(TABLE, row, MEMORY, run["megabytes"], "MB")
-    points = [(sheet.median(TABLE, row, FOUND), sheet.median(TABLE, row, TIME)) for row in clips]
+    points = [(sheet.value(TABLE, row, FOUND), sheet.value(TABLE, row, TIME)) for row in clips]
     few = [point for point in points if point[0] <= FEW + 0.5]
     slope_of_few = fit(few)[0]
     for row, (found, spent) in zip(clips, points, strict=True):

@@ -15,6 +15,8 @@ class Figure(msgspec.Struct, frozen=True):
         column: what was measured.
         values: one for each round.
         unit: of the values; empty for ratios and counts.
+        least: whether the least of the rounds counts, as for processor time, to which a busy neighbour can only add;
+            else the middle one does.
     """
 
     table: str
@@ -22,11 +24,12 @@ class Figure(msgspec.Struct, frozen=True):
     column: str
     values: tuple[float, ...]
     unit: str = ""
+    least: bool = False
 
     @property
-    def median(self) -> float:
-        """The middle one of the rounds."""
-        return statistics.median(self.values)
+    def value(self) -> float:
+        """The one of the rounds that counts."""
+        return min(self.values) if self.least else statistics.median(self.values)
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -60,16 +63,17 @@ class Sheet:
     """Collects the figures of a part: values of the same cell are its rounds."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[str, str, str], tuple[list[float], str]] = {}
+        self._cells: dict[tuple[str, str, str], tuple[list[float], str, bool]] = {}
         self.missing: list[str] = []
 
-    def add(self, table: str, row: str, column: str, value: float, unit: str = "") -> None:
-        """Takes the value of one round."""
-        self._cells.setdefault((table, row, column), ([], unit))[0].append(value)
+    def add(self, table: str, row: str, column: str, value: float, unit: str = "", *, least: bool = False) -> None:
+        """Takes the value of one round; `least` as in `Figure`."""
+        self._cells.setdefault((table, row, column), ([], unit, least))[0].append(value)
 
-    def median(self, table: str, row: str, column: str) -> float:
-        """Returns the median of a cell's rounds so far."""
-        return statistics.median(self._cells[table, row, column][0])
+    def value(self, table: str, row: str, column: str) -> float:
+        """Returns what counts of a cell's rounds so far."""
+        values, unit, least = self._cells[table, row, column]
+        return Figure(table, row, column, tuple(values), unit, least).value
 
     def lacks(self, sentence: str) -> None:
         """Notes what was not measured and why, once."""
@@ -78,8 +82,8 @@ class Sheet:
 
     def figures(self) -> tuple[Figure, ...]:
         """Returns all cells, in the order in which they were begun."""
-        return tuple(Figure(*key, tuple(float(f"{value:.5g}") for value in values), unit)
-                     for key, (values, unit) in self._cells.items())
+        return tuple(Figure(*key, tuple(float(f"{value:.5g}") for value in values), unit, least)
+                     for key, (values, unit, least) in self._cells.items())
 
 
 def read(file: Path) -> Results | None:

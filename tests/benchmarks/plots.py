@@ -19,7 +19,7 @@ class Cells:
     def __init__(self, measured: Measured) -> None:
         self._tables: dict[str, dict[str, dict[str, float]]] = {}
         for figure in measured.figures:
-            self._tables.setdefault(figure.table, {}).setdefault(figure.row, {})[figure.column] = figure.median
+            self._tables.setdefault(figure.table, {}).setdefault(figure.row, {})[figure.column] = figure.value
 
     def rows(self, table: str) -> dict[str, dict[str, float]]:
         """Returns a table's rows; none where it was not measured."""

@@ -96,9 +96,9 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         sheet.add(TABLE, row, "of one core", 100 * live.cores, "%")
         sheet.add(TABLE, row, "memory", live.megabytes, "MB")
         sheet.add(TABLE, row, "95th percentile to Redis", live.p95_ms, "ms")
-        sheet.add(TABLE, row, "against single ones", live.ms_a_frame / sheet.median(TABLE, "1", TIME))
+        sheet.add(TABLE, row, "against single ones", live.ms_a_frame / sheet.value(TABLE, "1", TIME))
     for kind in ("of one core", "memory"):
-        slope, height = np.polyfit(counts, [sheet.median(TABLE, str(count), kind) for count in counts], 1)
+        slope, height = np.polyfit(counts, [sheet.value(TABLE, str(count), kind) for count in counts], 1)
         unit = "%" if kind == "of one core" else "MB"
         sheet.add(LINES, kind, "a stream", float(slope), unit)
         sheet.add(LINES, kind, "at 0", float(height), unit)

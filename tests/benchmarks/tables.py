@@ -36,12 +36,12 @@ def _lay_out(title: str, cells: dict[tuple[str, str], Figure]) -> Grid:
 
 
 def show(figure: Figure | None) -> str:
-    """Returns a figure's median with about three digits; whole numbers as they are."""
+    """Returns a figure with about three digits; whole numbers as they are."""
     if figure is None:
         return NOTHING
     if figure.unit == YES_OR_NO:
         return "yes" if all(figure.values) else "no"
-    value = figure.median
+    value = figure.value
     if abs(value) >= 100 or all(each == int(each) for each in figure.values):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
@@ -66,11 +66,14 @@ def terminal(grid: Grid) -> Table:
 def spread(figures: Iterable[Figure]) -> str:
     """Returns a sentence about how far the rounds of a figure lie apart; empty where each was measured once."""
     figures = list(figures)
-    apart = sorted((max(f.values) - min(f.values)) / abs(f.median) for f in figures
-                   if len(set(f.values)) > 1 and f.median)      # counts, which are the same each time, tell nothing
+    apart = sorted((max(f.values) - min(f.values)) / abs(f.value) for f in figures
+                   if len(set(f.values)) > 1 and f.value)      # counts, which are the same each time, tell nothing
     rounds = max((len(f.values) for f in figures), default=0)
     if not apart:
         return ""
     middle, most = 100 * apart[len(apart) // 2], 100 * apart[-1]
-    return (f"Medians of up to {rounds} rounds, taken in turn; a figure's rounds lie {middle:.0f} % apart in the "
+    kinds = {figure.least for figure in figures if len(figure.values) > 1}
+    what = ("Processor times the least, others medians" if len(kinds) > 1 else "The least" if True in kinds
+            else "Medians")
+    return (f"{what} of up to {rounds} rounds, taken in turn; a figure's rounds lie {middle:.0f} % apart in the "
             f"middle case, {most:.0f} % at most.")

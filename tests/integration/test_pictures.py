@@ -220,15 +220,18 @@ def test_luma_of_coloured_rgb_is_that_of_bt601_as_in_jpeg_photos(
     assert_alike(shown_bgr(picture, stripes.shape[1]).transpose(1, 2, 0), stripes[..., ::-1], most=CHROMA)
 
 
+@pytest.mark.parametrize("shrink", [1, 2])
 @pytest.mark.parametrize("colorspace", [Colorspace.ITU601, Colorspace.ITU709])
-def test_the_detector_sees_colours_as_the_matrix_of_the_picture_gives_them(colorspace: Colorspace) -> None:
+def test_the_detector_sees_colours_as_the_matrix_of_the_picture_gives_them(
+    colorspace: Colorspace, shrink: int
+) -> None:
     colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (20, 120, 220)], np.uint8)
     stripes = np.ascontiguousarray(np.repeat(np.repeat(colours[None], 64, 0), 64, 1))
     frame = VideoFrame.from_ndarray(stripes, format="rgb24").reformat(format="yuv444p", dst_colorspace=colorspace)
 
-    seen = shown_bgr(Picture(frame), stripes.shape[1])
+    seen = shown_bgr(Picture(frame), stripes.shape[1] // shrink)
 
-    assert_alike(seen.transpose(1, 2, 0), stripes[..., ::-1], most=CHROMA)
+    assert_alike(seen.transpose(1, 2, 0), stripes[::shrink, ::shrink, ::-1], most=CHROMA)
 
 
 LEFT, RIGHT = (40, 20, 260), (900, 60, 240)      # heads in a picture of 1280x360

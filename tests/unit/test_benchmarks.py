@@ -10,7 +10,7 @@ from tests.benchmarks.density import search
 from tests.benchmarks.figures import Measured, Results, Sheet
 from tests.benchmarks.parts import PARTS
 from tests.benchmarks.streams import Live
-from tests.benchmarks.tables import grids
+from tests.benchmarks.tables import grids, spread
 from tests.benchmarks.whole import MODES
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,20 @@ def test_a_figure_is_the_median_of_its_rounds_and_what_is_missing_is_said(result
     text = page.render(results, {}, tmp_path)
 
     assert "| a clip | 13.9 |" in text
+    assert "Medians of up to 3 rounds" in text
     assert "- facex: it is not here" in text
     assert "one that nobody has" in text
+
+
+def test_of_processor_times_the_least_of_the_rounds_counts() -> None:
+    sheet = Sheet()
+    for value in (13.7, 12.1, 19.0):
+        sheet.add("Time", "a clip", "full", value, "ms", least=True)
+        sheet.add("Time", "a clip", "wall", value, "ms")
+
+    assert sheet.value("Time", "a clip", "full") == 12.1
+    assert grids(sheet.figures())[0].rows == [["a clip", "12.1", "13.7"]]
+    assert spread(sheet.figures()).startswith("Processor times the least, others medians of up to 3 rounds")
 
 
 def test_links_of_the_contents_lead_to_headings(results: Results, tmp_path: Path) -> None:

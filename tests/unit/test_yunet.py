@@ -10,10 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from yunet import detector as detector_module
 from yunet.colour import Colour
 from yunet.decode import STRIDES, anchors, decode, suppress
 from yunet.detector import Detector, Faces, load_detector
@@ -181,6 +183,24 @@ def test_what_an_earlier_larger_picture_left_does_not_show_in_the_padding(
     fresh = detector.detect([small])[0]
     detector.detect([np.full((3, 384, 512), 255, np.uint8)])
     assert_same(detector.detect([small])[0], fresh, tolerance=0)
+
+
+def test_memory_of_larger_pictures_goes_back_also_where_they_were_of_another_colour(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_module, "SHRINK_AFTER", 3)
+    detector, process = load_detector(), psutil.Process()
+    large, small = np.zeros((3, 2560, 640), np.uint8), np.zeros((3, 64, 64), np.uint8)
+    detector.detect([small, small], [Colour.YUV_601, Colour.YUV_709])
+
+    before = process.memory_info().rss
+    detector.detect([large], [Colour.YUV_709])
+    held = process.memory_info().rss - before
+    for _ in range(4):
+        detector.detect([small], [Colour.YUV_601])
+
+    assert held > 40e6
+    assert process.memory_info().rss - before < held / 3
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
