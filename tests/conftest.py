@@ -161,8 +161,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist tells what it looked at."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["looked"] = dict(leaks.LOOKED)
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["looked"] = dict(leaks.LOOKED)
 
 
 @pytest.hookimpl(optionalhook=True)
