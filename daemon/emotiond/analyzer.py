@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from emotiond.follow import Window, match, window_around
 from emotiond.frames import FrameBuffers, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import DetectorView, Picture, Scalers
+from emotiond.tracker import MATCH_IOU, iou
 from emotionnet.classifier import Classifier, NonFiniteError
 from emotionnet.preprocess import InputSpec, crop_square, expand_range
 from yunet.detector import Detector, Faces
@@ -35,13 +37,32 @@ class Analysis:
         scores: (N,) the detector's.
         probabilities: (N, classes) the classifier's.
         failed: whether the frame could not be analysed.
+        carried: (N,) bool, whose probabilities are those of an earlier frame.
     """
 
     ticket: Ticket
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    carried: NDArray[np.bool_]
     failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The faces of a frame.
+
+    Attributes:
+        faces: where they are.
+        rows: which of the group's boxes each is.
+        probabilities: (N, classes), those of an earlier frame where there are such; the others are filled in.
+        due: (N,) bool, which are to be classified.
+    """
+
+    faces: Faces
+    rows: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+    due: NDArray[np.bool_]
 
 
 class Analyzer:
@@ -49,8 +70,19 @@ class Analyzer:
 
     def __init__(
         self, detector: Detector, classifier: Classifier, config: DetectorConfig, streams: dict[str, StreamConfig],
-        metrics: Metrics,
+        metrics: Metrics, classify_every: int = 1,
     ) -> None:
+        """Takes what it needs.
+
+        Args:
+            detector: of its own.
+            classifier: of its own.
+            config: of the detector.
+            streams: name -> configuration.
+            metrics: what is counted.
+            classify_every: frames of a group, in the first of which faces are classified; the others keep its answers.
+        """
+        self._classify_every = classify_every
         self._detector, self._classifier, self._config = detector, classifier, config
         self._streams, self._metrics = streams, metrics
         self._scalers = Scalers()
@@ -81,43 +113,54 @@ class Analyzer:
             self._metrics.inference_errors.labels(self._running, reason).inc()
             log.warning("frame could not be analysed: %s", error,
                         extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
-            return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), failed=True)]
+            return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), np.zeros(0, np.bool_), failed=True)]
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
-        begin = time.monotonic()
-        faces = self._detect(tickets)
-        detected = time.monotonic()
-        self._running = "emotionnet"
-        crops = [self._crops(ticket, found) for ticket, found in zip(tickets, faces, strict=True)]
-        stacked = np.concatenate(crops)
-        probabilities = self._classifier.classify(stacked) if len(stacked) else self._no_probabilities()
-        self._metrics.stage["detect"].observe(detected - begin)
-        self._metrics.batch["yunet"].observe(len(tickets))
-        if len(stacked):
-            self._metrics.stage["classify"].observe(time.monotonic() - detected)
-            self._metrics.batch["emotionnet"].observe(len(stacked))
-        ends = np.cumsum([len(found.scores) for found in faces])
-        return [Analysis(ticket, found.boxes, found.scores, part) for ticket, found, part
-                in zip(tickets, faces, np.split(probabilities, ends[:-1]), strict=True)]
-
-    def _detect(self, tickets: Sequence[Ticket]) -> list[Faces]:
-        """Finds the faces of each frame; those of a group one after the other, since each follows the one before."""
-        found: dict[int, Faces] = {}
+        seen: dict[int, _Seen] = {}
+        detecting = 0.0
         waiting = list(range(len(tickets)))
-        while waiting:
+        while waiting:      # frames of a group one after the other, since each follows the one before
             wave: dict[int, int] = {}      # group -> the first of its frames that wait
             for place in waiting:
                 wave.setdefault(id(tickets[place].group), place)
-            found |= zip(wave.values(), self._search([tickets[place] for place in wave.values()]), strict=True)
-            waiting = [place for place in waiting if place not in found]
-        return [found[place] for place in range(len(tickets))]
+            begin = time.monotonic()
+            seen |= zip(wave.values(), self._search([tickets[place] for place in wave.values()]), strict=True)
+            detecting += time.monotonic() - begin
+            waiting = [place for place in waiting if place not in seen]
+            if self._classify_every > 1:        # the frames to come keep the answers
+                self._classify([(tickets[place], seen[place]) for place in wave.values()])
+        if self._classify_every == 1:
+            self._classify([(ticket, seen[place]) for place, ticket in enumerate(tickets)])
+        self._metrics.stage["detect"].observe(detecting)
+        self._metrics.batch["yunet"].observe(len(tickets))
+        return [Analysis(ticket, found.faces.boxes, found.faces.scores, found.probabilities, ~found.due)
+                for ticket, found in ((ticket, seen[place]) for place, ticket in enumerate(tickets))]
 
-    def _search(self, tickets: Sequence[Ticket]) -> list[Faces]:
+    def _classify(self, frames: list[tuple[Ticket, _Seen]]) -> None:
+        """Classifies the faces of frames that are due, in one call."""
+        frames = [(ticket, seen) for ticket, seen in frames if seen.due.any()]
+        if not frames:
+            return
+        self._running = "emotionnet"
+        begin = time.monotonic()
+        stacked = np.concatenate([self._crops(ticket, seen.faces.boxes[seen.due]) for ticket, seen in frames])
+        probabilities = self._classifier.classify(stacked)
+        self._metrics.stage["classify"].observe(time.monotonic() - begin)
+        self._metrics.batch["emotionnet"].observe(len(stacked))
+        ends = np.cumsum([np.count_nonzero(seen.due) for _, seen in frames])
+        for (ticket, seen), part in zip(frames, np.split(probabilities, ends[:-1]), strict=True):
+            seen.probabilities[seen.due] = part
+            if self._classify_every > 1:
+                cast(NDArray[np.float32], ticket.group.probabilities)[seen.rows] = seen.probabilities
+        self._running = "yunet"
+
+    def _search(self, tickets: Sequence[Ticket]) -> list[_Seen]:
         """Finds the faces of frames of different groups in one call of the detector."""
         searches = [self._prepare(ticket) for ticket in tickets]
         parts = [(planes, search.view.colour) for search in searches if search for planes in search.planes]
         found = iter(self._detector.detect([planes for planes, _ in parts], [colour for _, colour in parts]))
-        return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else Faces(*_no_faces())
+        return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else
+                self._nobody()
                 for ticket, search in zip(tickets, searches, strict=True)]
 
     def _prepare(self, ticket: Ticket) -> "_Search | None":
@@ -134,32 +177,51 @@ class Analyzer:
             return _Search(view, None, [])
         return _Search(view, boxes, windows)
 
-    def _finish(self, ticket: Ticket, search: "_Search", found: list[Faces]) -> Faces:
+    def _finish(self, ticket: Ticket, search: "_Search", found: list[Faces]) -> _Seen:
+        group = ticket.group
+        before, answers = group.boxes, group.probabilities
         if search.boxes is None:
-            faces = self._select(ticket, found[0], search.view, self._config.score)
-            ticket.group.boxes = faces.boxes
-            return faces
-        followed = match(search.windows, found, search.boxes)
-        ticket.group.boxes = to_picture(      # also those that are lost, or too small, just now
-            np.concatenate((followed.faces.boxes, followed.lost)), search.view, ticket.frame.picture)
-        return self._select(ticket, followed.faces, search.view, 0)
+            faces, rows = self._select(ticket, found[0], search.view, self._config.score)
+            group.boxes, rows = faces.boxes, np.arange(len(rows))
+            known = _same_as(faces.boxes, before) if self._classify_every > 1 else np.full(len(rows), -1)
+        else:
+            followed = match(search.windows, found, search.boxes)
+            faces, rows = self._select(ticket, followed.faces, search.view, 0)
+            group.boxes = to_picture(      # also those that are lost, or too small, just now
+                np.concatenate((followed.faces.boxes, followed.lost)), search.view, ticket.frame.picture)
+            known = followed.origins
+        group.age = 0 if before is None else (group.age + 1) % self._classify_every
+        group.probabilities = self._no_probabilities(len(group.boxes))
+        if group.age and answers is not None:
+            group.probabilities[known >= 0] = answers[known[known >= 0]]
+        return _Seen(faces, rows, group.probabilities[rows], (known[rows] < 0) | (group.age == 0))
 
-    def _select(self, ticket: Ticket, faces: Faces, view: DetectorView, score: float) -> Faces:
-        """Scales boxes to the displayed picture, clips them, leaves out the unlikely, the small and the many."""
+    def _select(
+        self, ticket: Ticket, faces: Faces, view: DetectorView, score: float
+    ) -> tuple[Faces, NDArray[np.intp]]:
+        """Scales boxes to the displayed picture, clips them, leaves out the unlikely, the small and the many.
+
+        Returns:
+            The others, and which of `faces` they are.
+        """
         boxes = to_picture(faces.boxes, view, ticket.frame.picture)
         large = (np.minimum(boxes[:, 2], boxes[:, 3]) >= self._config.min_face) & (faces.scores >= score)
-        boxes, scores = boxes[large], faces.scores[large]
-        over = len(scores) - self._config.max_faces
+        rows = np.flatnonzero(large)
+        over = len(rows) - self._config.max_faces
         if over > 0:
             self._metrics.faces_truncated.labels(ticket.frame.stream).inc(over)
-        return Faces(boxes[:self._config.max_faces], scores[:self._config.max_faces])
+            rows = rows[:self._config.max_faces]
+        return Faces(boxes[rows], faces.scores[rows]), rows
 
-    def _crops(self, ticket: Ticket, faces: Faces) -> NDArray[np.uint8]:
-        return crop_faces(ticket.frame.picture, self._scalers, faces.boxes, self._classifier.info.input,
+    def _crops(self, ticket: Ticket, boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return crop_faces(ticket.frame.picture, self._scalers, boxes, self._classifier.info.input,
                           self._streams[ticket.frame.stream].masks)
 
-    def _no_probabilities(self) -> NDArray[np.float32]:
-        return np.zeros((0, len(self._classifier.info.labels)), np.float32)
+    def _no_probabilities(self, count: int = 0) -> NDArray[np.float32]:
+        return np.zeros((count, len(self._classifier.info.labels)), np.float32)
+
+    def _nobody(self) -> _Seen:
+        return _Seen(Faces(*_no_faces()), np.zeros(0, np.intp), self._no_probabilities(), np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +285,16 @@ def work(
         buffers.give_back(tickets)
         for analysis in analyses:
             deliver(analysis)
+
+
+def _same_as(boxes: NDArray[np.float32], before: NDArray[np.float32] | None) -> NDArray[np.intp]:
+    """Returns which of the boxes before each box (N, 4) is, -1 where it is none of them."""
+    if before is None or not len(before) or not len(boxes):
+        return np.full(len(boxes), -1)
+    overlaps = iou(boxes, before)
+    best = overlaps.argmax(axis=1)
+    return np.where((overlaps[np.arange(len(boxes)), best] >= MATCH_IOU)
+                    & (overlaps.argmax(axis=0)[best] == np.arange(len(boxes))), best, -1)
 
 
 def _no_faces() -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -32,8 +32,11 @@ class Smoothed(msgspec.Struct, frozen=True):
     confidence: float
 
 
-class Face(msgspec.Struct, frozen=True):
-    """One face of a frame. `track_id` counts up in a run and says nothing about who a person is."""
+class Face(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One face of a frame. `track_id` counts up in a run and says nothing about who a person is.
+
+    `carried`: what was read in it is that of an earlier frame.
+    """
 
     track_id: int
     box: Box
@@ -43,6 +46,7 @@ class Face(msgspec.Struct, frozen=True):
     probabilities: dict[str, float]
     smoothed: Smoothed
     abstained: bool
+    carried: bool = False
 
 
 class FrameEvent(msgspec.Struct, frozen=True):

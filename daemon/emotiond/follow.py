@@ -82,10 +82,12 @@ class Followed:
     Attributes:
         faces: those that were found again, best first, in pixels of the view.
         lost: (N, 4) the boxes in which nothing was.
+        origins: which of the boxes before each face was, and then each lost box.
     """
 
     faces: Faces
     lost: NDArray[np.float32]
+    origins: NDArray[np.intp]
 
 
 def match(windows: list[Window], found: list[Faces], before: NDArray[np.float32]) -> Followed:
@@ -96,21 +98,24 @@ def match(windows: list[Window], found: list[Faces], before: NDArray[np.float32]
         found: what the detector found in them.
         before: (N, 4) the boxes, in pixels of the view.
     """
-    boxes, scores, lost = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)], [np.zeros((0, 4), np.float32)]
-    for window, faces, box in zip(windows, found, before, strict=True):
+    boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+    origins, lost = list[int](), list[int]()
+    for index, (window, faces, box) in enumerate(zip(windows, found, before, strict=True)):
         here = faces.boxes * np.tile(np.array(window.scale, np.float32), 2)
         here[:, :2] += np.array(window.offset, np.float32)
         overlaps = iou(here, box[None])[:, 0]
         best = int(overlaps.argmax()) if len(overlaps) else -1
         if best < 0 or overlaps[best] < MATCH_IOU:
-            lost.append(box[None])
+            lost.append(index)
             continue
+        origins.append(index)
         boxes.append(box[None] if window.shrunk and _is_still(here[best], box) else here[best][None])
         scores.append(faces.scores[best][None])
     all_boxes, all_scores = np.concatenate(boxes), np.concatenate(scores)
     order = np.argsort(-all_scores, kind="stable")
     kept = order[suppress(all_boxes[order], NMS_IOU, len(order))]      # two boxes may have come upon one face
-    return Followed(Faces(all_boxes[kept], all_scores[kept]), np.concatenate(lost))
+    return Followed(Faces(all_boxes[kept], all_scores[kept]), before[lost].reshape(-1, 4),
+                    np.concatenate((np.array(origins, np.intp)[kept], np.array(lost, np.intp))))
 
 
 def _is_still(box: NDArray[np.float32], before: NDArray[np.float32]) -> bool:

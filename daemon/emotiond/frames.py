@@ -62,10 +62,14 @@ class FrameGroup:
 
     Attributes:
         boxes: (N, 4) float32, where to look: x, y, width, height in the displayed picture; None before the first frame.
+        probabilities: (N, classes) float32, what was read last in the face of each box.
+        age: frames since faces were classified.
         busy: whether an analyzer has some of its frames.
     """
 
     boxes: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    age: int = 0
     busy: bool = False
 
 

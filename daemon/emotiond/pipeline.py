@@ -105,7 +105,8 @@ class Pipeline:
         models = [load_models(self._config, device) for _ in range(workers)]
         self.metrics.set_model(self.model.model_id, device)
         for index, (detector, classifier) in enumerate(models):
-            analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics)
+            analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics,
+                                self._config.classifier.interval)
             self.analyzing.start(
                 f"analyzer-{index}",
                 lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, batch, workers))

@@ -129,7 +129,7 @@ class Timeline:
         return Face(
             track.id, box, round(float(analysis.scores[index]), 4), labels[best], round(float(probabilities[best]), 4),
             {label: round(value, 4) for label, value in zip(labels, probabilities.tolist(), strict=True)},
-            smoothed, smoothed.confidence < self._abstain_below)
+            smoothed, smoothed.confidence < self._abstain_below, bool(analysis.carried[index]))
 
     def _event(self, frame: Frame, faces: list[Face]) -> FrameEvent:
         pts = None if frame.pts is None else round(frame.pts, 6)

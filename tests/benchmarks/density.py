@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from tests.benchmarks.cameras import streams_of, write_cameras
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import LIVE, Mode
 from tests.benchmarks.setting import Setting, on_cores
 from tests.benchmarks.streams import Live, measure_live
-from tests.benchmarks.whole import INTERVALS
 from tests.conftest import PARTS
 
 TITLE = "Live streams on two cores"
@@ -29,7 +29,7 @@ def holds(live: Live) -> bool:
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
-    """Looks for the most streams in both modes."""
+    """Looks for the most streams in each mode."""
     setting.note_clips(sheet)
     if not PARTS["redis-server"].found():
         sheet.lacks(f"Live streams: {PARTS['redis-server'].mend}.")
@@ -38,13 +38,13 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         sheet.lacks("The most streams: a quick run tries few numbers, each once.")
     files = write_cameras(next(iter(setting.clips.values())), setting.folder / "live", RATE)
     with on_cores(2):
-        for mode, interval in INTERVALS.items():
+        for name, mode in LIVE.items():
             held = Counter[int]()
 
-            def run(count: int, mode: str = mode, interval: int = interval, held: Counter[int] = held) -> Live:
+            def run(count: int, name: str = name, mode: Mode = mode, held: Counter[int] = held) -> Live:
                 seconds, warm = (6, 3) if setting.quick else (20, 8)
-                live = measure_live(setting.folder, dict(streams_of(files, count)), seconds, interval, warm)
-                row = f"{mode}: {count}"
+                live = measure_live(setting.folder, dict(streams_of(files, count)), seconds, mode, warm)
+                row = f"{name}: {count}"
                 sheet.add(TABLE, row, "dropped", live.dropped, "%")
                 sheet.add(TABLE, row, "95th percentile to Redis", live.p95_ms, "ms")
                 sheet.add(TABLE, row, "cores busy", live.cores)
@@ -54,9 +54,9 @@ def measure(setting: Setting, sheet: Sheet) -> None:
                 return live
 
             most = search(run, 2 if setting.quick else TRIALS)
-            sheet.add(HELD, mode, "streams", most)
+            sheet.add(HELD, name, "streams", most)
             if most and held[most] < 2 and not setting.quick:
-                sheet.lacks(f"The most streams, {mode}: the tries were used up before {most} were held twice; it may "
+                sheet.lacks(f"The most streams, {name}: the tries were used up before {most} were held twice; it may "
                             "be more.")
 
 

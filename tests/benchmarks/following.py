@@ -1,12 +1,14 @@
-"""What `detector.interval` costs and saves: `python -m tests.benchmarks.following --intervals 1 2 3 5 CLIP...`.
+"""What following faces costs and saves: `python -m tests.benchmarks.following --intervals 2 3 3,3 CLIP...`.
 
-Each clip goes through the daemon's own pipeline, on one analyzer, with each interval. Printed are the processor's
-milliseconds for a frame (decoding included, one core's), the share of the faces of interval 1 that are found again (a
-box with an IoU of at least .5), the share of these with the same emotion, and the faces that interval 1 does not have.
+Each clip goes through the daemon's own pipeline, on one analyzer, with each `detector.interval` and, after a comma,
+`classifier.interval`. Printed are the processor's milliseconds for a frame (decoding included, one core's), the share
+of the faces of interval 1 that are found again (a box with an IoU of at least .5), the shares of these with the same
+emotion, in the frame and after smoothing, and the faces that interval 1 does not have.
 """
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from emotiond.events import Face, FrameEvent
 from emotiond.frames import Frame
 from emotiond.pipeline import Pipeline
 from emotiond.tracker import iou
+from tests.benchmarks.modes import Mode
 from tests.conftest import DATA
 
 CLIPS = ("one_woman_20s_360p.mp4", "group7_classroom_720p.mp4", "street_5plus_1080p.mp4")
@@ -25,7 +28,7 @@ SAME_FACE = 0.5      # IoU
 Events = dict[int, list[Face]]
 
 
-def analyze(clip: Path, interval: int, weights: str = "builtin") -> tuple[Events, float]:
+def analyze(clip: Path, mode: Mode) -> tuple[Events, float]:
     """Returns the faces of each frame, and the processor's seconds for a frame."""
     found: Events = {}
 
@@ -33,8 +36,7 @@ def analyze(clip: Path, interval: int, weights: str = "builtin") -> tuple[Events
         found[event.frame] = event.faces
 
     config = make_config({
-        "streams": {"clip": {"source": str(clip)}}, "publish_empty": True, "detector": {"interval": interval},
-        "classifier": {"weights": weights},
+        "streams": {"clip": {"source": str(clip)}}, "publish_empty": True, **mode,
         "compute": {"device": "cpu", "workers": 1}})
     pipeline = Pipeline(config, emit)
     pipeline.add_stream("clip", config.streams["clip"])
@@ -45,22 +47,37 @@ def analyze(clip: Path, interval: int, weights: str = "builtin") -> tuple[Events
     return found, (time.process_time() - cpu) / len(found)
 
 
-def compare(reference: Events, events: Events) -> tuple[int, int, int, int]:
-    """Returns the faces of `reference`, those found again, those of these with the same emotion, and new ones."""
-    faces = again = same = new = 0
+@dataclass
+class Agreement:
+    """How many faces a reference has, how many of them are found again, and new ones; of those found again, how many
+    have the same emotion, and after smoothing.
+    """
+
+    faces: int = 0
+    found: int = 0
+    new: int = 0
+    same: int = 0
+    same_smoothed: int = 0
+
+
+def compare(reference: Events, events: Events) -> Agreement:
+    """Compares the faces of each frame."""
+    agreement = Agreement()
     for frame, expected in reference.items():
-        faces += len(expected)
-        new += len(events[frame])
+        agreement.faces += len(expected)
+        agreement.new += len(events[frame])
         if not expected or not events[frame]:
             continue
         overlaps = iou(_boxes(expected), _boxes(events[frame]))
         for face, row in zip(expected, overlaps, strict=True):
             best = int(row.argmax())
             if row[best] >= SAME_FACE:
-                again += 1
-                new -= 1
-                same += events[frame][best].emotion == face.emotion
-    return faces, again, same, new
+                other = events[frame][best]
+                agreement.found += 1
+                agreement.new -= 1
+                agreement.same += other.emotion == face.emotion
+                agreement.same_smoothed += other.smoothed.emotion == face.smoothed.emotion
+    return agreement
 
 
 def _boxes(faces: list[Face]) -> NDArray[np.float32]:
@@ -71,15 +88,19 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", nargs="*", type=Path, default=[DATA / "clips" / name for name in CLIPS])
-    parser.add_argument("--intervals", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--intervals", nargs="+", default=["2", "3", "5", "2,2", "3,3", "5,5"],
+                        metavar="DETECTOR[,CLASSIFIER]")
     arguments = parser.parse_args()
     for clip in arguments.clips:
-        reference, _ = analyze(clip, 1)
-        for interval in arguments.intervals:
-            events, seconds = analyze(clip, interval)
-            faces, again, same, new = compare(reference, events)
-            print(f"{clip.stem:28} interval {interval}: {1000 * seconds:5.2f} ms a frame, {again / faces:6.1%} found, "
-                  f"{same / max(again, 1):6.1%} the same emotion, {new / faces:5.1%} others", flush=True)
+        reference, _ = analyze(clip, {})
+        for intervals in arguments.intervals:
+            detector, _, classifier = intervals.partition(",")
+            events, seconds = analyze(clip, {"detector": {"interval": int(detector)},
+                                             "classifier": {"interval": int(classifier or 1)}})
+            got = compare(reference, events)
+            print(f"{clip.stem:28} {intervals:4} {1000 * seconds:6.2f} ms a frame, {got.found / got.faces:6.1%} found, "
+                  f"{got.same / max(got.found, 1):6.1%} the same emotion, {got.same_smoothed / max(got.found, 1):6.1%} "
+                  f"smoothed, {got.new / got.faces:5.1%} others", flush=True)
 
 
 if __name__ == "__main__":

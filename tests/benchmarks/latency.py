@@ -12,8 +12,8 @@ import psutil
 from emotiond.subscribe import read_entries
 from tests.benchmarks.cameras import streams_of, write_cameras
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import LIVE, Mode
 from tests.benchmarks.setting import PORTRAIT, Setting
-from tests.benchmarks.whole import INTERVALS
 from tests.conftest import PARTS
 from tests.support.daemon import Daemon
 from tests.support.redis_server import RedisServer
@@ -41,21 +41,22 @@ def measure(setting: Setting, sheet: Sheet) -> None:
     if PARTS["rtsp-server"].found():
         camera_file = write_cameras(PORTRAIT, setting.folder / "portrait", RATE)[0]
         with RtspServer(setting.folder / "rtsp", {"/cam": camera_file}) as camera:
-            _add(sheet, "one RTSP camera, full", setting.folder, {"cam": {"source": camera.url("/cam")}}, seconds, 1,
+            _add(sheet, "one RTSP camera, full", setting.folder, {"cam": {"source": camera.url("/cam")}}, seconds, {},
                  lambda fields: json.loads(fields["data"])["clock"] == "rtcp")
     else:
         sheet.lacks(f"An RTSP camera: {PARTS['rtsp-server'].mend}.")
-    for mode, interval in INTERVALS.items():
-        _add(sheet, f"{MANY} live streams, {mode}", setting.folder, dict(streams_of(files, MANY)), seconds, interval,
+    for name, mode in LIVE.items():
+        _add(sheet, f"{MANY} live streams, {name}", setting.folder, dict(streams_of(files, MANY)), seconds, mode,
              lambda _: True)
 
 
 def _add(
-    sheet: Sheet, row: str, folder: Path, streams: dict[str, dict[str, Any]], seconds: float, interval: int,
+    sheet: Sheet, row: str, folder: Path, streams: dict[str, dict[str, Any]], seconds: float, mode: Mode,
     counts: Callable[[dict[str, bytes]], bool],
 ) -> None:
     with RedisServer(folder / "redis") as server, Daemon(
-            folder / f"daemon-{time.monotonic_ns()}", streams, server.url, detector={"interval": interval}) as daemon:
+            folder / f"daemon-{time.monotonic_ns()}", streams, server.url,
+            detector=mode.get("detector", {}), classifier=mode.get("classifier", {})) as daemon:
         process, positions = psutil.Process(daemon.child.pid), {f"emotions:{name}": "$" for name in streams}
         warm = time.monotonic() + min(seconds / 2, 8)
         while time.monotonic() < warm:

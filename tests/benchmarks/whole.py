@@ -1,24 +1,21 @@
 """What a frame costs in the whole daemon, against a plain loop of the same models and against its own stages."""
 
+from tests.benchmarks import modes
 from tests.benchmarks.figures import Sheet
+from tests.benchmarks.modes import MODES
 from tests.benchmarks.setting import WARM_FRAMES, Setting, run_alone, take_turns
 from tests.benchmarks.stages import total
 
 TITLE = "The whole daemon"
-ABOUT = """\
-One analyzer on one core, from the file to Redis with the spool on the disk. *Full* searches every frame whole
-(`detector.interval: 1`, the default), *tracking* every third (`detector.interval: 3`) and follows faces in between;
-*8 bits* is `classifier.weights: builtin-int8`. The next table has what these cost in accuracy.
-The *plain loop* is what somebody writes who knows the libraries: PyAV, libswscale, the same models in fp32 in
-onnxruntime on one thread, one frame after the other, no events. *Efficiency* is the sum of the stages alone over
-the whole: what is missing to 1 went to threads, queues and caches that the stages share. The least of the rounds
-counts, of which ratios are made too: what else the machine does can only add."""
+ABOUT = f"""\
+{modes.ABOUT}
+All with one analyzer on one core, from the file to Redis with the spool on the disk. The *plain loop* is what somebody
+writes who knows the libraries: PyAV, libswscale, the same models in fp32 in onnxruntime on one thread, one frame after
+the other, no events. *Efficiency* is the sum of the stages alone over the whole: what is missing to 1 went to threads,
+queues and caches that the stages share. The least of the rounds counts, of which ratios are made too: what else the
+machine does can only add."""
 TABLE = "Processor time of a frame, ms, one core"
 SUM = "stages' sum"
-INTERVALS = {"full": 1, "tracking": 3}
-MODES = {
-    "full": [], "full, 8 bits": ["--weights", "builtin-int8"],
-    "tracking": ["--interval", "3"], "tracking, 8 bits": ["--interval", "3", "--weights", "builtin-int8"]}
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
@@ -30,8 +27,8 @@ def measure(setting: Setting, sheet: Sheet) -> None:
             warm = setting.short(file, WARM_FRAMES)
             plain = run_alone("plain", file, cores=1)
             stages = run_alone("stages", file, url, cores=1)
-            runs = {mode: run_alone("pipeline", file, "--warm", warm, "--url", url, *options, cores=1)
-                    for mode, options in MODES.items()}
+            runs = {name: run_alone("pipeline", file, "--warm", warm, "--url", url, *modes.options(mode), cores=1)
+                    for name, mode in MODES.items()}
             spent = {"plain loop": ms_a_frame(plain), **{mode: ms_a_frame(run) for mode, run in runs.items()}}
             sheet.add(TABLE, clip, "faces a frame", runs["full"]["faces"] / runs["full"]["frames"])
             for name, value in spent.items():

@@ -132,7 +132,7 @@ def test_a_replay_that_follows_faces_is_byte_identical_too_and_finds_the_same_on
     clips: Run, data_dir: Path, tmp_path: Path
 ) -> None:
     found: list[bytes] = []
-    (tmp_path / "follow.yaml").write_text("detector: {interval: 3}\n")
+    (tmp_path / "follow.yaml").write_text("detector: {interval: 3}\nclassifier: {interval: 3}\n")
     for workers in ("1", "3"):
         file = tmp_path / f"events{workers}.jsonl"
         ended = run("replay", data_dir / "clips" / "group7_classroom_720p.mp4", "--start-time", START,
@@ -141,7 +141,15 @@ def test_a_replay_that_follows_faces_is_byte_identical_too_and_finds_the_same_on
         found.append(file.read_bytes())
 
     assert found[0] == found[1]
-    faces = [len(json.loads(line)["data"]["faces"]) for line in found[0].splitlines()]
+    bodies = [json.loads(line)["data"] for line in found[0].splitlines()]
+    faces = [len(body["faces"]) for body in bodies]
+    kept = sum(face.get("carried", False) for body in bodies for face in body["faces"])
+    assert kept == pytest.approx(sum(faces) * 2 / 3, rel=.02)
+    answers: dict[int, dict[str, float]] = {}
+    for body in bodies:
+        for face in body["faces"]:
+            assert not face.get("carried") or face["probabilities"] == answers[face["track_id"]]
+            answers[face["track_id"]] = face["probabilities"]
     assert sum(faces) == pytest.approx(sum(clips.faces("group7_classroom_720p")), rel=.02)
     assert found[0] != b"".join(line for line in clips.lines if json.loads(line)["subject"] == "group7_classroom_720p")
 

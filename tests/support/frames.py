@@ -46,7 +46,7 @@ def make_analysis(
     return Analysis(
         Ticket(frame or make_frame(index=number), number),
         np.array(boxes, np.float32).reshape(-1, 4), np.array(scores or [0.9] * len(boxes), np.float32),
-        np.array(probabilities, np.float32).reshape(len(boxes), len(LABELS)), failed)
+        np.array(probabilities, np.float32).reshape(len(boxes), len(LABELS)), np.zeros(len(boxes), np.bool_), failed)
 
 
 class Stage:

@@ -8,10 +8,10 @@ import pytest
 from tests.benchmarks import figures, page, plots
 from tests.benchmarks.density import search
 from tests.benchmarks.figures import Measured, Results, Sheet
+from tests.benchmarks.modes import MODES
 from tests.benchmarks.parts import PARTS
 from tests.benchmarks.streams import Live
 from tests.benchmarks.tables import grids, spread
-from tests.benchmarks.whole import MODES
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emotiond.analyzer import Analyzer
+from emotiond.analyzer import Analysis, Analyzer
 from emotiond.config_file import make_config
 from emotiond.follow import LARGEST, MARGIN, STILL, Window, match, window_around
 from emotiond.frames import Frame, FrameGroup, FrameLedger, Ticket
@@ -113,18 +113,71 @@ class Stumbling:
 
 def analyze(places: list[list[Place]], interval: int, stumble: bool = False) -> list[NDArray[np.float32]]:
     """Returns the boxes in pictures with heads at these places, of which every so many are searched whole."""
+    return [analysis.boxes for analysis in analyze_fully(places, interval, stumble=stumble)]
+
+
+def analyze_fully(
+    places: list[list[Place]], interval: int, classify_every: int = 1, *, stumble: bool = False,
+    at_once: int | None = None
+) -> list[Analysis]:
     config = make_config({"detector": {"interval": interval}, "streams": {"door": {"source": "x.mp4"}}})
     detector, classifier = load_models(config, "cpu")
     classifier = Stumbling(classifier) if stumble else classifier
     analyzer = Analyzer(
-        detector, classifier, config.detector, dict(config.streams), Metrics(FrameLedger(), classifier.info.labels))
+        detector, classifier, config.detector, dict(config.streams), Metrics(FrameLedger(), classifier.info.labels),
+        classify_every)
     group, tickets = FrameGroup(), list[Ticket]()
     for number, rgb in enumerate(face_frames(len(places), where=lambda number: places[number])):
         if number % interval == 0:
             group = FrameGroup()
         picture = Picture(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p"))
         tickets.append(Ticket(Frame("door", number, None, number, "file", 0.0, None, picture), number, group))
-    return [analysis.boxes for analysis in analyzer.analyze(tickets)]
+    at_once = at_once or len(tickets)
+    return [analysis for begin in range(0, len(tickets), at_once)
+            for analysis in analyzer.analyze(tickets[begin:begin + at_once])]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 6])
+def test_followed_faces_are_classified_every_so_many_frames_and_keep_their_answers_in_between(at_once: int) -> None:
+    places: list[list[Place]] = [[(20 + 12 * number, 30, 110), (420 - 8 * number, 60, 160)] for number in range(6)]
+    places[1] = places[1][:1]       # the other is not seen for a moment
+
+    alone, kept = analyze_fully(places, 6), analyze_fully(places, 6, 3, at_once=at_once)
+
+    assert not any(analysis.carried.any() for analysis in alone)
+    assert [analysis.carried.tolist() for analysis in kept] == [
+        [False, False], [True], [True, True], [False, False], [True, True], [True, True]]
+    assert [len(analysis.boxes) for analysis in kept] == [2, 1, 2, 2, 2, 2]
+    for number, analysis in enumerate(kept):
+        np.testing.assert_array_equal(analysis.boxes, alone[number].boxes)
+        read = alone[number - number % 3]       # the last of which the faces were classified
+        face = iou(analysis.boxes, read.boxes).argmax(axis=1)
+        np.testing.assert_array_equal(analysis.probabilities, read.probabilities[face])
+    assert not np.array_equal(alone[0].probabilities[0], alone[0].probabilities[1])
+
+
+def test_every_search_of_a_whole_picture_classifies_too() -> None:
+    places: list[list[Place]] = [[(20 + 12 * number, 30, 110)] for number in range(4)]
+
+    assert [analysis.carried.tolist() for analysis in analyze_fully(places, 2, 100)] == [[False], [True]] * 2
+    assert not any(analysis.carried.any() for analysis in analyze_fully(places, 1, 100))
+
+
+def test_where_large_faces_are_searched_whole_they_keep_their_answers_and_one_that_comes_gets_its_own() -> None:
+    places: list[list[Place]] = [[(20 + 6 * number, 30, 290)] for number in range(4)]
+    places[2] = [*places[2], (400, 90, 200)]
+
+    alone, kept = analyze_fully(places, 4), analyze_fully(places, 4, 4)
+
+    assert [analysis.carried.sum() for analysis in kept] == [0, 1, 1, 1]
+    assert [len(analysis.boxes) for analysis in kept] == [len(analysis.boxes) for analysis in alone]
+
+
+def test_answers_are_kept_also_where_a_batch_was_tried_again() -> None:
+    places: list[list[Place]] = [[(20 + 25 * number, 30, 160)] for number in range(8)]
+
+    for analysis in analyze_fully(places, 8, 4, stumble=True):
+        assert analysis.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("side", [110, 300], ids=["small", "large"])

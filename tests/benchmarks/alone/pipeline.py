@@ -1,4 +1,4 @@
-"""The daemon's frames' way from files to Redis: `pipeline CLIP --url REDIS --workers 1 --interval 1 --streams 1`.
+"""The daemon's frames' way from files to Redis: `pipeline CLIP --url REDIS --workers 1 --streams 1`.
 
 As `emotiond run` puts it together, without HTTP. The start and the first frames, which load models and fill caches, are
 not measured.
@@ -32,8 +32,7 @@ def main() -> None:
     parser.add_argument("--warm", type=Path, required=True, help="a few frames of the same kind")
     parser.add_argument("--url", required=True)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--interval", type=int, default=1)
-    parser.add_argument("--weights", default="builtin")
+    parser.add_argument("--config", type=json.loads, default={}, metavar="JSON", help="of detector and classifier")
     parser.add_argument("--streams", type=int, default=1)
     arguments = parser.parse_args()
     configure_malloc()
@@ -41,7 +40,7 @@ def main() -> None:
     sources = {WARM: arguments.warm, **dict.fromkeys(names, arguments.clip)}
     config = make_config({
         "streams": {name: {"source": str(source)} for name, source in sources.items()}, "publish_empty": True,
-        "detector": {"interval": arguments.interval}, "classifier": {"weights": arguments.weights},
+        **arguments.config,
         "redis": {"maxlen": None, "max_age": None},
         "compute": {"device": "cpu", "workers": arguments.workers}})
     faces = 0

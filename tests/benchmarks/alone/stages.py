@@ -120,7 +120,7 @@ def main() -> None:
     def deliver() -> None:
         for ticket, found, seen in zip(tickets, faces, probabilities, strict=True):
             pipeline.ledger.read("clip")
-            pipeline._deliver(Analysis(ticket, found.boxes, found.scores, seen))
+            pipeline._deliver(Analysis(ticket, found.boxes, found.scores, seen, np.zeros(len(seen), np.bool_)))
 
     times = {"decode": milliseconds(lambda: [None for _ in pictures(config)], count)[0]}
     searches = [analyzer._prepare(ticket) for ticket in tickets]
@@ -128,7 +128,7 @@ def main() -> None:
     ready = iter(searches[:WARM] + searches)
     analyzer._prepare = lambda ticket: next(ready)      # what was scaled is taken as it is
     analyzer._search(tickets[:1] * min(WARM, count))
-    times["detect"], faces = milliseconds(lambda: [analyzer._search([ticket])[0] for ticket in tickets], count)
+    times["detect"], faces = milliseconds(lambda: [analyzer._search([ticket])[0].faces for ticket in tickets], count)
     crops = crop()
     times["crop"] = milliseconds(crop, count)[0]
     classifier.classify(np.concatenate(crops[:WARM]))
