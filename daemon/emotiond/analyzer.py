@@ -87,11 +87,13 @@ class Analyzer:
         self._streams, self._metrics = streams, metrics
         self._scalers = Scalers()
         self._failures = 0       # in a row
+        self._calls: list[tuple[float, int]] = []   # of the classifier, for this batch: seconds, crops
         self._running = "yunet"  # which network an exception is put down to
 
     def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         """Analyses frames of any streams; the crops of all their faces go to the classifier in one call.
 
+        Where faces keep their answers, those of each group's next frame do.
         A batch that makes a network fail, or needs more memory than its device has, is tried in halves; a frame that
         fails alone becomes a tombstone.
         """
@@ -117,7 +119,7 @@ class Analyzer:
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         seen: dict[int, _Seen] = {}
-        detecting = 0.0
+        detecting, self._calls = 0.0, []
         waiting = list(range(len(tickets)))
         while waiting:      # frames of a group one after the other, since each follows the one before
             wave: dict[int, int] = {}      # group -> the first of its frames that wait
@@ -133,6 +135,9 @@ class Analyzer:
             self._classify([(ticket, seen[place]) for place, ticket in enumerate(tickets)])
         self._metrics.stage["detect"].observe(detecting)
         self._metrics.batch["yunet"].observe(len(tickets))
+        for seconds, crops in self._calls:
+            self._metrics.stage["classify"].observe(seconds)
+            self._metrics.batch["emotionnet"].observe(crops)
         return [Analysis(ticket, found.faces.boxes, found.faces.scores, found.probabilities, ~found.due)
                 for ticket, found in ((ticket, seen[place]) for place, ticket in enumerate(tickets))]
 
@@ -145,8 +150,7 @@ class Analyzer:
         begin = time.monotonic()
         stacked = np.concatenate([self._crops(ticket, seen.faces.boxes[seen.due]) for ticket, seen in frames])
         probabilities = self._classifier.classify(stacked)
-        self._metrics.stage["classify"].observe(time.monotonic() - begin)
-        self._metrics.batch["emotionnet"].observe(len(stacked))
+        self._calls.append((time.monotonic() - begin, len(stacked)))
         ends = np.cumsum([np.count_nonzero(seen.due) for _, seen in frames])
         for (ticket, seen), part in zip(frames, np.split(probabilities, ends[:-1]), strict=True):
             seen.probabilities[seen.due] = part
@@ -189,12 +193,14 @@ class Analyzer:
             faces, rows = self._select(ticket, followed.faces, search.view, 0)
             group.boxes = to_picture(      # also those that are lost, or too small, just now
                 np.concatenate((followed.faces.boxes, followed.lost)), search.view, ticket.frame.picture)
-            known = followed.origins
+            known = followed.origins.copy()
+            known[len(followed.faces.scores):] = -1     # where a face is lost, another may come
         group.age = 0 if before is None else (group.age + 1) % self._classify_every
         group.probabilities = self._no_probabilities(len(group.boxes))
         if group.age and answers is not None:
             group.probabilities[known >= 0] = answers[known[known >= 0]]
-        return _Seen(faces, rows, group.probabilities[rows], (known[rows] < 0) | (group.age == 0))
+        probabilities = group.probabilities[rows]
+        return _Seen(faces, rows, probabilities, probabilities.sum(axis=1) == 0)
 
     def _select(
         self, ticket: Ticket, faces: Faces, view: DetectorView, score: float

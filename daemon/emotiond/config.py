@@ -112,8 +112,8 @@ class ClassifierConfig(_Section):
     weights: str = "builtin"
     """builtin, builtin-int8 (for CPUs: faster, 8 bits), or the path of a set of weights (its JSON or its folder)."""
     interval: Annotated[int, Field(ge=1, le=100)] = 1
-    """Every so many frames followed faces are classified; in between they keep their answer. At most detector.interval
-    has an effect."""
+    """Every so many frames followed faces are classified; in between they keep their answer. Does nothing without
+    detector.interval above 1."""
     smoothing_seconds: Duration = 0.5
     """Time constant of the moving average over a track."""
     abstain_below: Literal["auto"] | Fraction = "auto"

@@ -82,7 +82,8 @@ class Followed:
     Attributes:
         faces: those that were found again, best first, in pixels of the view.
         lost: (N, 4) the boxes in which nothing was.
-        origins: which of the boxes before each face was, and then each lost box.
+        origins: which of the boxes before each face was, and then each lost box. Of two that came upon one face it is
+            the nearer one.
     """
 
     faces: Faces
@@ -114,8 +115,17 @@ def match(windows: list[Window], found: list[Faces], before: NDArray[np.float32]
     all_boxes, all_scores = np.concatenate(boxes), np.concatenate(scores)
     order = np.argsort(-all_scores, kind="stable")
     kept = order[suppress(all_boxes[order], NMS_IOU, len(order))]      # two boxes may have come upon one face
+    came_from = np.array(origins, np.intp)
+    if len(kept) < len(order):
+        owner = (iou(all_boxes, all_boxes[kept]) > NMS_IOU).argmax(axis=1)       # which kept box each of them is now
+        owner[kept] = np.arange(len(kept))
+        near = iou(before[came_from], all_boxes[kept])
+        came_from = came_from[[max(np.flatnonzero(owner == index), key=lambda one, index=index: near[one, index])
+                               for index in range(len(kept))]]
+    else:
+        came_from = came_from[kept]
     return Followed(Faces(all_boxes[kept], all_scores[kept]), before[lost].reshape(-1, 4),
-                    np.concatenate((np.array(origins, np.intp)[kept], np.array(lost, np.intp))))
+                    np.concatenate((came_from, np.array(lost, np.intp))))
 
 
 def _is_still(box: NDArray[np.float32], before: NDArray[np.float32]) -> bool:

@@ -62,8 +62,8 @@ class FrameGroup:
 
     Attributes:
         boxes: (N, 4) float32, where to look: x, y, width, height in the displayed picture; None before the first frame.
-        probabilities: (N, classes) float32, what was read last in the face of each box.
-        age: frames since faces were classified.
+        probabilities: (N, classes) float32, what was read last in the face of each box; zeros where nothing was.
+        age: analysed frames since all faces were classified.
         busy: whether an analyzer has some of its frames.
     """
 

@@ -1,5 +1,7 @@
 """Faces between two searches of the whole picture: found again where they moved, lost where they are gone."""
 
+from itertools import pairwise
+
 import av
 import numpy as np
 import pytest
@@ -118,41 +120,46 @@ def analyze(places: list[list[Place]], interval: int, stumble: bool = False) -> 
 
 def analyze_fully(
     places: list[list[Place]], interval: int, classify_every: int = 1, *, stumble: bool = False,
-    at_once: int | None = None
+    at_once: int | None = None, groups: int = 1
 ) -> list[Analysis]:
+    """Returns what is found where so many groups of pictures take turns."""
     config = make_config({"detector": {"interval": interval}, "streams": {"door": {"source": "x.mp4"}}})
     detector, classifier = load_models(config, "cpu")
     classifier = Stumbling(classifier) if stumble else classifier
     analyzer = Analyzer(
         detector, classifier, config.detector, dict(config.streams), Metrics(FrameLedger(), classifier.info.labels),
         classify_every)
-    group, tickets = FrameGroup(), list[Ticket]()
+    turns, tickets = [FrameGroup() for _ in range(groups)], list[Ticket]()
     for number, rgb in enumerate(face_frames(len(places), where=lambda number: places[number])):
-        if number % interval == 0:
-            group = FrameGroup()
+        turn, place = number % groups, number // groups
+        if place % interval == 0:
+            turns[turn] = FrameGroup()
         picture = Picture(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p"))
-        tickets.append(Ticket(Frame("door", number, None, number, "file", 0.0, None, picture), number, group))
+        tickets.append(Ticket(Frame("door", number, None, number, "file", 0.0, None, picture), number, turns[turn]))
     at_once = at_once or len(tickets)
     return [analysis for begin in range(0, len(tickets), at_once)
             for analysis in analyzer.analyze(tickets[begin:begin + at_once])]
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 6])
+@pytest.mark.parametrize("at_once", [1, 2, 7])
 def test_followed_faces_are_classified_every_so_many_frames_and_keep_their_answers_in_between(at_once: int) -> None:
-    places: list[list[Place]] = [[(20 + 12 * number, 30, 110), (420 - 8 * number, 60, 160)] for number in range(6)]
-    places[1] = places[1][:1]       # the other is not seen for a moment
+    places: list[list[Place]] = [[(20 + 12 * number, 30, 110), (420 - 8 * number, 60, 160)] for number in range(7)]
+    for number in (1, 3):       # the other is not seen for a moment: the second time where it would be classified
+        places[number] = places[number][:1]
 
-    alone, kept = analyze_fully(places, 6), analyze_fully(places, 6, 3, at_once=at_once)
+    alone, kept = analyze_fully(places, 7), analyze_fully(places, 7, 3, at_once=at_once)
 
     assert not any(analysis.carried.any() for analysis in alone)
-    assert [analysis.carried.tolist() for analysis in kept] == [
-        [False, False], [True], [True, True], [False, False], [True, True], [True, True]]
-    assert [len(analysis.boxes) for analysis in kept] == [2, 1, 2, 2, 2, 2]
+    assert [dict(zip((analysis.boxes[:, 0] > 250).tolist(), analysis.carried.tolist(), strict=True))
+            for analysis in kept] == [
+        {False: False, True: False}, {False: True}, {False: True, True: False}, {False: False},
+        {False: True, True: False}, {False: True, True: True}, {False: False, True: False}]
     for number, analysis in enumerate(kept):
         np.testing.assert_array_equal(analysis.boxes, alone[number].boxes)
-        read = alone[number - number % 3]       # the last of which the faces were classified
-        face = iou(analysis.boxes, read.boxes).argmax(axis=1)
-        np.testing.assert_array_equal(analysis.probabilities, read.probabilities[face])
+        for row, carried in enumerate(analysis.carried):
+            before = kept[number - 1] if carried else alone[number]
+            face = int(iou(analysis.boxes[row][None], before.boxes)[0].argmax())
+            np.testing.assert_array_equal(analysis.probabilities[row], before.probabilities[face])
     assert not np.array_equal(alone[0].probabilities[0], alone[0].probabilities[1])
 
 
@@ -170,14 +177,45 @@ def test_where_large_faces_are_searched_whole_they_keep_their_answers_and_one_th
     alone, kept = analyze_fully(places, 4), analyze_fully(places, 4, 4)
 
     assert [analysis.carried.sum() for analysis in kept] == [0, 1, 1, 1]
-    assert [len(analysis.boxes) for analysis in kept] == [len(analysis.boxes) for analysis in alone]
+    for analysis, own in zip(kept, alone, strict=True):
+        np.testing.assert_array_equal(analysis.boxes, own.boxes)
+        for carried, row, fresh in zip(analysis.carried, analysis.probabilities, own.probabilities, strict=True):
+            np.testing.assert_array_equal(row, alone[0].probabilities[0] if carried else fresh)
 
 
 def test_answers_are_kept_also_where_a_batch_was_tried_again() -> None:
     places: list[list[Place]] = [[(20 + 25 * number, 30, 160)] for number in range(8)]
 
-    for analysis in analyze_fully(places, 8, 4, stumble=True):
+    kept = analyze_fully(places, 8, 4, stumble=True)
+
+    assert sum(int(analysis.carried.sum()) for analysis in kept) >= 4
+    for before, analysis in pairwise(kept):
         assert analysis.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-3)
+        assert not analysis.carried[0] or np.array_equal(analysis.probabilities, before.probabilities)
+
+
+def test_of_two_boxes_that_come_upon_one_face_it_was_the_nearer_one() -> None:
+    before = boxes((100, 100, 60, 60), (118, 100, 60, 60), (300, 100, 60, 60))
+    windows = [Window(np.zeros((3, 384, 640), np.uint8), (1.0, 1.0), (0, 0), False)] * 3
+    found = [Faces(boxes((106, 100, 60, 60)), np.array([score], np.float32)) for score in (.80, .81)]
+    nothing = Faces(boxes(), np.zeros(0, np.float32))
+
+    followed = match(windows, [*found, nothing], before)
+
+    assert followed.faces.boxes.tolist() == [[106, 100, 60, 60]]
+    assert followed.origins.tolist() == [0, 2]
+
+
+def test_faces_of_several_streams_in_one_batch_keep_their_own_answers() -> None:
+    left: list[list[Place]] = [[(20 + 8 * number, 30, 110)] for number in range(3)]
+    right: list[list[Place]] = [[(420 - 8 * number, 60, 160)] for number in range(3)]
+
+    together = analyze_fully([place for pair in zip(left, right, strict=True) for place in pair], 3, 3, groups=2)
+
+    for own, mixed in ((analyze_fully(left, 3, 3), together[::2]), (analyze_fully(right, 3, 3), together[1::2])):
+        for expected, analysis in zip(own, mixed, strict=True):
+            assert analysis.carried.tolist() == expected.carried.tolist()
+            np.testing.assert_allclose(analysis.probabilities, expected.probabilities, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [110, 300], ids=["small", "large"])
