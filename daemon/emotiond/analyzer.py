@@ -15,7 +15,7 @@ from emotiond.follow import Window, match, window_around
 from emotiond.frames import FrameBuffers, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import DetectorView, Picture, Scalers
-from emotiond.tracker import MATCH_IOU, iou
+from emotiond.tracker import assign
 from emotionnet.classifier import Classifier, NonFiniteError
 from emotionnet.preprocess import InputSpec, crop_square, expand_range
 from yunet.detector import Detector, Faces
@@ -87,13 +87,13 @@ class Analyzer:
         self._streams, self._metrics = streams, metrics
         self._scalers = Scalers()
         self._failures = 0       # in a row
-        self._calls: list[tuple[float, int]] = []   # of the classifier, for this batch: seconds, crops
         self._running = "yunet"  # which network an exception is put down to
 
     def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
-        """Analyses frames of any streams; the crops of all their faces go to the classifier in one call.
+        """Analyses frames of any streams.
 
-        Where faces keep their answers, those of each group's next frame do.
+        The crops of all their faces go to the classifier in one call; where faces keep their answers, in one for the
+        first frame of each group, one for the second, and so on.
         A batch that makes a network fail, or needs more memory than its device has, is tried in halves; a frame that
         fails alone becomes a tombstone.
         """
@@ -119,7 +119,8 @@ class Analyzer:
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         seen: dict[int, _Seen] = {}
-        detecting, self._calls = 0.0, []
+        calls: list[tuple[float, int]] = []     # of the classifier: seconds, crops
+        detecting = 0.0
         waiting = list(range(len(tickets)))
         while waiting:      # frames of a group one after the other, since each follows the one before
             wave: dict[int, int] = {}      # group -> the first of its frames that wait
@@ -130,41 +131,42 @@ class Analyzer:
             detecting += time.monotonic() - begin
             waiting = [place for place in waiting if place not in seen]
             if self._classify_every > 1:        # the frames to come keep the answers
-                self._classify([(tickets[place], seen[place]) for place in wave.values()])
+                calls += self._classify([(tickets[place], seen[place]) for place in wave.values()])
         if self._classify_every == 1:
-            self._classify([(ticket, seen[place]) for place, ticket in enumerate(tickets)])
+            calls += self._classify([(ticket, seen[place]) for place, ticket in enumerate(tickets)])
         self._metrics.stage["detect"].observe(detecting)
         self._metrics.batch["yunet"].observe(len(tickets))
-        for seconds, crops in self._calls:
+        for seconds, crops in calls:        # now that the batch has succeeded
             self._metrics.stage["classify"].observe(seconds)
             self._metrics.batch["emotionnet"].observe(crops)
+        in_order = [seen[place] for place in range(len(tickets))]
         return [Analysis(ticket, found.faces.boxes, found.faces.scores, found.probabilities, ~found.due)
-                for ticket, found in ((ticket, seen[place]) for place, ticket in enumerate(tickets))]
+                for ticket, found in zip(tickets, in_order, strict=True)]
 
-    def _classify(self, frames: list[tuple[Ticket, _Seen]]) -> None:
-        """Classifies the faces of frames that are due, in one call."""
+    def _classify(self, frames: list[tuple[Ticket, _Seen]]) -> list[tuple[float, int]]:
+        """Classifies the faces of frames that are due, in one call. Returns its seconds and crops, if there was any."""
         frames = [(ticket, seen) for ticket, seen in frames if seen.due.any()]
         if not frames:
-            return
+            return []
         self._running = "emotionnet"
         begin = time.monotonic()
         stacked = np.concatenate([self._crops(ticket, seen.faces.boxes[seen.due]) for ticket, seen in frames])
         probabilities = self._classifier.classify(stacked)
-        self._calls.append((time.monotonic() - begin, len(stacked)))
+        seconds = time.monotonic() - begin
         ends = np.cumsum([np.count_nonzero(seen.due) for _, seen in frames])
         for (ticket, seen), part in zip(frames, np.split(probabilities, ends[:-1]), strict=True):
             seen.probabilities[seen.due] = part
             if self._classify_every > 1:
                 cast(NDArray[np.float32], ticket.group.probabilities)[seen.rows] = seen.probabilities
         self._running = "yunet"
+        return [(seconds, len(stacked))]
 
     def _search(self, tickets: Sequence[Ticket]) -> list[_Seen]:
         """Finds the faces of frames of different groups in one call of the detector."""
         searches = [self._prepare(ticket) for ticket in tickets]
         parts = [(planes, search.view.colour) for search in searches if search for planes in search.planes]
         found = iter(self._detector.detect([planes for planes, _ in parts], [colour for _, colour in parts]))
-        return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else
-                self._nobody()
+        return [self._finish(ticket, search, list(islice(found, len(search.planes)))) if search else self._nobody()
                 for ticket, search in zip(tickets, searches, strict=True)]
 
     def _prepare(self, ticket: Ticket) -> "_Search | None":
@@ -187,7 +189,10 @@ class Analyzer:
         if search.boxes is None:
             faces, rows = self._select(ticket, found[0], search.view, self._config.score)
             group.boxes, rows = faces.boxes, np.arange(len(rows))
-            known = _same_as(faces.boxes, before) if self._classify_every > 1 else np.full(len(rows), -1)
+            known = np.full(len(rows), -1)
+            if before is not None and self._classify_every > 1:
+                for row, other in assign(faces.boxes, before).items():
+                    known[row] = other
         else:
             followed = match(search.windows, found, search.boxes)
             faces, rows = self._select(ticket, followed.faces, search.view, 0)
@@ -291,16 +296,6 @@ def work(
         buffers.give_back(tickets)
         for analysis in analyses:
             deliver(analysis)
-
-
-def _same_as(boxes: NDArray[np.float32], before: NDArray[np.float32] | None) -> NDArray[np.intp]:
-    """Returns which of the boxes before each box (N, 4) is, -1 where it is none of them."""
-    if before is None or not len(before) or not len(boxes):
-        return np.full(len(boxes), -1)
-    overlaps = iou(boxes, before)
-    best = overlaps.argmax(axis=1)
-    return np.where((overlaps[np.arange(len(boxes)), best] >= MATCH_IOU)
-                    & (overlaps.argmax(axis=0)[best] == np.arange(len(boxes))), best, -1)
 
 
 def _no_faces() -> tuple[NDArray[np.float32], NDArray[np.float32]]:

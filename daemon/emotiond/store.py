@@ -66,7 +66,7 @@ class Store:
         self._config, self._url = config, url
         self._client: Client | None = None
         self._connection: Any = None      # the one in use, where there is one server
-        self._used = 0.0            # when it was in use last
+        self._used = 0.0                  # when it was in use last
 
     def ping(self) -> None:
         """Raises redis.exceptions.RedisError or OSError where Redis does not answer."""

@@ -49,17 +49,8 @@ class Tracker:
             for track in self._tracks:
                 track.seen -= back
         self._tracks = [track for track in self._tracks if now - track.seen <= LOST_SECONDS]
-        matched: dict[int, Track] = {}
-        if self._tracks and len(boxes):
-            overlaps = iou(boxes, np.stack([track.box for track in self._tracks]))
-            taken: set[int] = set()
-            for flat in np.argsort(overlaps, axis=None, kind="stable")[::-1].tolist():
-                index, other = divmod(flat, len(self._tracks))
-                if overlaps[index, other] < MATCH_IOU:
-                    break
-                if index not in matched and other not in taken:
-                    matched[index] = self._tracks[other]
-                    taken.add(other)
+        before = np.array([track.box for track in self._tracks], np.float32).reshape(-1, 4)
+        matched = {index: self._tracks[other] for index, other in assign(boxes, before).items()}
         result: list[Track] = []
         for index, box in enumerate(boxes):
             track = matched.get(index)
@@ -71,6 +62,23 @@ class Tracker:
             track.box, track.seen = box, now
             result.append(track)
         return result
+
+
+def assign(boxes: NDArray[np.float32], before: NDArray[np.float32]) -> dict[int, int]:
+    """Returns which of the boxes before (M, 4) each box (N, 4) is, best overlap first; new ones are left out."""
+    matched: dict[int, int] = {}
+    if not len(boxes) or not len(before):
+        return matched
+    overlaps = iou(boxes, before)
+    taken: set[int] = set()
+    for flat in np.argsort(overlaps, axis=None, kind="stable")[::-1].tolist():
+        index, other = divmod(flat, len(before))
+        if overlaps[index, other] < MATCH_IOU:
+            break
+        if index not in matched and other not in taken:
+            matched[index] = other
+            taken.add(other)
+    return matched
 
 
 def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
