@@ -17,12 +17,13 @@ without test-time augmentation ([how they were measured](training.md)); those of
 here, each picture prepared as the package prepares a face that it found."""
 TABLE = "FER2013, PrivateTest"
 LADDER = ROOT / "training" / "ladder" / "ladder.json"
+BUILTIN_NAME = "EmotionNet, built in"
 LABELS, VOTES, PICTURES = "as labelled", "as most of ten see it", "pictures"
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
     """Reads our figures and measures the peers' classifiers."""
-    add_own(sheet, "EmotionNet, built in", BUILTIN)
+    add_own(sheet, BUILTIN_NAME, BUILTIN)
     add_own(sheet, "EmotionNet, taught by labels alone", LADDER)
     archive, table = DATA / "fer2013" / "fer2013_kaggle_jpg.tar.xz", DATA / "fer2013" / "fer2013_meta.csv"
     if packages() is None or not archive.exists():

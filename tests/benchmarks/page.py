@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.benchmarks import aims
 from tests.benchmarks.figures import Measured, Results
 from tests.benchmarks.parts import PARTS, Part
 from tests.benchmarks.tables import grids, markdown, spread
@@ -39,8 +40,10 @@ def render(results: Results, plots: Mapping[str, Path], folder: Path) -> str:
     machine = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items())])
     sections = [_section(part, results.parts.get(name), plots.get(name), folder, several=len(commits) > 1)
                 for name, part in PARTS.items()]
-    contents = " · ".join(f"[{part.title}](#{_anchor(part.title)})" for part in PARTS.values())
-    return "\n\n".join([INTRO, machine, contents, *sections]) + "\n"
+    reached = aims.section(results.parts)
+    titles = [*(["Aims"] if reached else []), *(part.title for part in PARTS.values())]
+    contents = " · ".join(f"[{title}](#{_anchor(title)})" for title in titles)
+    return "\n\n".join(filter(None, [INTRO, machine, contents, reached, *sections])) + "\n"
 
 
 def _section(part: Part, measured: Measured | None, plot: Path | None, folder: Path, *, several: bool) -> str:

@@ -128,6 +128,7 @@ def _density(pyplot: Any, cells: Cells) -> Any:
     axes.set_yscale("log")
     axes.set_yticks(TICKS, [str(tick) for tick in TICKS], minor=False)
     axes.minorticks_off()
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("streams of 640x360 at 15 frames a second (o held, x not)")
     axes.set_ylabel("95th percentile to Redis, ms")
     axes.legend()

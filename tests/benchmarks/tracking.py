@@ -12,6 +12,11 @@ least .5), how many of these get the same emotion, in the frame and after smooth
 faces are found that the defaults do not. What they save stands in the table above."""
 
 
+def title(mode: str) -> str:
+    """Returns the title of a mode's table."""
+    return f"{mode}, against the defaults, %"
+
+
 def measure(setting: Setting, sheet: Sheet) -> None:
     """Compares each with the defaults on every clip, once: the same clip gives the same faces."""
     setting.note_clips(sheet)
@@ -19,7 +24,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         part = setting.short(file, setting.frames)
         reference, _ = analyze(part, MODES["full"])
         for name, mode in list(MODES.items())[1:]:
-            table = f"{name}, against the defaults, %"
+            table = title(name)
             got = compare(reference, analyze(part, mode)[0])
             sheet.add(table, clip, "the defaults' faces", got.faces)
             sheet.add(table, clip, "found", 100 * got.found / max(got.faces, 1), "%")

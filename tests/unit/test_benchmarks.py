@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import figures, page, plots
+from tests.benchmarks import aims, figures, latency, page, plots, whole
 from tests.benchmarks.density import search
 from tests.benchmarks.figures import Measured, Results, Sheet
 from tests.benchmarks.modes import MODES
@@ -123,3 +123,26 @@ def test_the_page_that_is_kept_is_the_one_of_the_figures_that_are_kept() -> None
     drawn = {name: path for name in plots.DRAWINGS
              if (path := ROOT / "docs" / "images" / f"bench-{name}.png").exists()}
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page.render(kept, drawn, ROOT / "docs")
+
+
+def test_the_page_says_which_aims_a_run_reached_and_leaves_out_what_it_did_not_measure(tmp_path: Path) -> None:
+    ratios = [("360p", 1.3), ("720p", 1.1), ("1080p", 1.4)]
+    results = Results({}, {
+        "whole": measured("whole", *((whole.TABLE, clip, "plain loop / full", ratio) for clip, ratio in ratios),
+                          *((whole.TABLE, clip, "efficiency", 0.95) for clip, _ in ratios)),
+        "latency": measured("latency", (latency.TABLE, "10 live streams, full", "95 %", 120.0))})
+
+    rows = [line.strip("| ").split(" | ") for line in sections(page.render(results, {}, tmp_path))["Aims"].splitlines()
+            if line.startswith("| ")]
+
+    assert rows[1:] == [
+        ["plain loop's time of a frame over full mode's", "at least 1.25, 1.3", "1.30, 1.10, 1.40", "in part"],
+        ["efficiency", "at least 0.92", "0.95, 0.95, 0.95", "yes"],
+        ["95th percentile from capture to subscriber with 10 streams, ms", "at most 100", "120", "no"]]
+    assert aims.section({}) == ""
+
+
+def test_every_aim_is_read_off_the_figures_that_were_kept() -> None:
+    kept = figures.read(ROOT / "docs/benchmarks.json")
+    assert kept
+    assert [aim.what for aim in aims.AIMS if aim.row(kept.parts) is None] == []
