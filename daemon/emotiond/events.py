@@ -72,6 +72,12 @@ class StatusEvent(msgspec.Struct, frozen=True):
     streams: dict[str, str] | None = None
 
 
+Body = FrameEvent | StatusEvent
+BODIES: dict[str, type[Body]] = {
+    FRAME_TYPE: FrameEvent, UP_TYPE: StatusEvent, DOWN_TYPE: StatusEvent, ENDED_TYPE: StatusEvent,
+    HEARTBEAT_TYPE: StatusEvent,
+}
+
 EntryId = tuple[int, int]
 """An entry's id in its key, `<ms>-<n>`."""
 

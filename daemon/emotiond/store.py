@@ -29,7 +29,8 @@ _BY_PREFIX = {
 _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (errors.AuthenticationError, "auth"), (errors.AuthorizationError, "auth"), (errors.NoPermissionError, "noperm"),
     (errors.BusyLoadingError, "loading"), (errors.ReadOnlyError, "readonly"), (errors.OutOfMemoryError, "oom"),
-    (errors.MasterDownError, "readonly"), (errors.AskError, "moved"), (errors.TimeoutError, "timeout"),
+    (errors.MasterDownError, "readonly"), (errors.AskError, "moved"),
+    (errors.ClusterCrossSlotError, "moved"), (errors.TimeoutError, "timeout"),
     (errors.ConnectionError, "connection"), (errors.ClusterError, "connection"),
     (errors.RedisClusterException, "connection"), (OSError, "connection"),
 )
@@ -266,10 +267,10 @@ def error_kind(error: Exception) -> str:
     return next((kind for cls, kind in _BY_TYPE if isinstance(error, cls)), "other")
 
 
-def describe(error: Exception, url: str) -> str:
-    """Returns one sentence about a failed exchange, without secrets."""
+def describe(error: Exception, url: str, rights: str = "EVALSHA") -> str:
+    """Returns one sentence about a failed exchange, without secrets; `rights`: what the user needs beside the keys."""
     mends = {
-        "auth": "check redis.username and the password", "noperm": "give the user rights to the keys and to EVALSHA",
+        "auth": "check redis.username and the password", "noperm": f"give the user rights to the keys and to {rights}",
         "oom": "raise maxmemory or lower redis.maxlen", "readonly": "name the primary in redis.url",
         "loading": "wait until it has loaded its data", "max_clients": "raise maxclients",
         "moved": "name the nodes of the Cluster in redis.url, as in redis+cluster://host:6379,host:6379",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from emotiond.subscribe import read_entries
+from emotiond.client.entries import read_entries
 from tests.benchmarks.cameras import streams_of, write_cameras
 from tests.benchmarks.figures import Sheet
 from tests.benchmarks.modes import LIVE, Mode

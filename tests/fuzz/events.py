@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, cast
 
+from emotiond.client.entries import read_entries
 from emotiond.commands import tail
 from emotiond.events import Box, Face, FrameEvent, Smoothed, frame_fields
-from emotiond.subscribe import read_entries
 from tests.fuzz.inputs import Inputs, alphabet
 
 FACE = Face(7, Box(812, 240, 96, 121), 0.93, "happy", 0.88, {"happy": 0.88}, Smoothed("happy", 0.83), False)

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from emotiond import publisher, store
+from emotiond.client.entries import read_entries
 from emotiond.config import HttpConfig, RedisConfig
 from emotiond.events import UP_TYPE, StatusEvent
 from emotiond.fleet import Fleet
@@ -23,7 +24,6 @@ from emotiond.publisher import Publisher
 from emotiond.reload import Changes
 from emotiond.spool import Spool
 from emotiond.store import Store, connect
-from emotiond.subscribe import read_entries
 from emotiond.web import WebServer, join_address
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll

@@ -240,7 +240,7 @@ class EnoughError(Exception):
 
 
 def test_the_pages_code_reads_entries_and_makes_cloudevents_of_them(redis_server: RedisServer) -> None:
-    reading, making = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    subscribing, reading, making = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     writer = redis.Redis(port=redis_server.port)
     stored: Any = frame_fields(EVENT, AT_US, "edge-1")
     writer.xadd("emotions:lobby", stored, id=format_id(EntryIds().next(AT_US)))
@@ -260,6 +260,9 @@ def test_the_pages_code_reads_entries_and_makes_cloudevents_of_them(redis_server
 
     event: CloudEvent = names["event"]
     assert handled == [json.loads(stored["data"])] == [event.get_data()]
+    with pytest.raises(EnoughError):
+        exec(subscribing.replace('6379/0", "lobby"', f'{redis_server.port}/0", "lobby", start="first"'), names)
+    assert handled[1] == EVENT
     assert event.get_time() == datetime.fromisoformat("2026-01-31T12:00:00.250001+00:00")
     assert (event.get_type(), event.get_subject(), event.get_id()) == (
         FRAME_TYPE, "lobby", f"lobby/{AT_US}/1234")

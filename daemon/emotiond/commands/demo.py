@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from emotiond.client.entries import read_entries
 from emotiond.commands.replay_report import make_console
 from emotiond.config_file import make_config
 from emotiond.embedded import embedded_valkey
@@ -23,7 +24,6 @@ from emotiond.events import ENDED_TYPE, FRAME_TYPE, FrameEvent
 from emotiond.log import setup_logging
 from emotiond.service import Service
 from emotiond.stream import Playback
-from emotiond.subscribe import read_entries
 
 STREAM = "portrait"
 ROW_SECONDS = 0.5      # a row of the table for each such stretch of the clip

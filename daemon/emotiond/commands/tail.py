@@ -2,21 +2,17 @@
 
 import argparse
 import sys
-import time
 
 import msgspec
-import redis
 import redis.exceptions
 
+from emotiond.client.reader import Reader
 from emotiond.config_file import load_config, make_config
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
-from emotiond.store import Client, connect, describe
-from emotiond.subscribe import event_keys, last_id, read_entries
+from emotiond.store import describe
 
 DEFAULT_URL = "redis://localhost:6379/0"
-BLOCK_MS = 1000
-SCAN_SECONDS = 2.0  # how long a stream that is new may stay unseen
 HEADER = f"{'time':27} {'stream':16} {'frame':>7} {'track':>5} {'box':>19} {'emotion':9} {'conf':>5}  smoothed"
 
 
@@ -28,34 +24,22 @@ def main(args: argparse.Namespace) -> int:
     if config.url == "embedded":
         raise ConfigError("redis.url: is embedded, on a port that the daemon chose; give --redis the URL in its log")
     url = config.url or DEFAULT_URL
+    reader = Reader(config, url, args.streams or None, "first" if args.from_start else "new")
     try:
-        client = connect(config, url)
-        client.ping()
-        _follow(client, config.key_prefix, args)
+        reader.look()
     except (redis.exceptions.RedisError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
         raise UnavailableError(describe(error, url)) from None
+    _follow(reader, args)
     return 0
 
 
-def _follow(client: Client, prefix: str, args: argparse.Namespace) -> None:
+def _follow(reader: Reader, args: argparse.Namespace) -> None:
     if not args.json:
         print(HEADER, flush=True)
     left: int | None = args.limit
-    positions: dict[str, str] = {}
-    new_only = not args.from_start
-    next_scan = 0.0
     while True:
-        if time.monotonic() >= next_scan:  # not before every read: it goes through all keys of the server
-            next_scan = time.monotonic() + SCAN_SECONDS
-            for key in [f"{prefix}:{stream}" for stream in args.streams] or event_keys(client, prefix):
-                if key not in positions:  # a stream that appears while watching is read from its first event
-                    positions[key] = last_id(client, key) if new_only else "0"
-            new_only = False
-        # without a stream yet, the status key passes the time, and an outage is noticed there too
-        for entry in read_entries(client, positions or {f"{prefix}:status": "$"}, BLOCK_MS):
-            if entry.key in positions and _print(entry.fields, args.json) and left is not None:
+        for entry in reader.read():
+            if _print(entry.fields, args.json) and left is not None:
                 left -= 1
                 if left == 0:
                     return
