@@ -133,6 +133,17 @@ def test_entries_whose_reply_was_lost_are_read_again_by_their_group(
     assert sorted(collector.ids) == sorted(writer.ids)
 
 
+def test_what_is_being_worked_at_while_the_line_is_cut_is_not_given_out_again(redis_server: RedisServer) -> None:
+    with LossyProxy(redis_server.port) as proxy, Writer(redis_server.url) as writer:
+        events = subscribe(f"redis://127.0.0.1:{proxy.port}/0", group="g", start="first", acknowledge="manual")
+        with Collector(events) as collector:
+            collector.wait_for(writer.put("lobby", 150))
+            proxy.cut()
+            collector.wait_for(writer.put("lobby", 150))
+
+    assert collector.ids == writer.ids
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second with a face in each frame."""

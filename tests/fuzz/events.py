@@ -1,4 +1,7 @@
-"""Event decoding: `emotiond tail` shows an entry or passes over it, whatever another writer put into the key."""
+"""Event decoding: `emotiond tail` shows an entry or passes over it, whatever another writer put into the key.
+
+So does the client.
+"""
 
 import contextlib
 import io
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from emotiond.client.entries import read_entries
+from emotiond.client.event import make_event
 from emotiond.commands import tail
 from emotiond.events import Box, Face, FrameEvent, Smoothed, frame_fields
 from tests.fuzz.inputs import Inputs, alphabet
@@ -61,8 +65,10 @@ class Client:
 
 
 def check(case: Case) -> None:
-    """Reads the entry and shows it."""
+    """Reads the entry, makes an event of it and shows it."""
     entry, = read_entries(cast(Any, Client(case.fields)), {"emotions:lobby": "0"}, 0)
+    event = make_event(entry)
+    assert event is None or (event.time.tzinfo and event.type.encode() == case.fields[b"type"])
     buffer = io.BytesIO()
     out = io.TextIOWrapper(buffer, encoding="utf-8")
     with contextlib.redirect_stdout(out):

@@ -152,6 +152,19 @@ def test_tail_waits_for_new_events_and_passes_over_what_is_none(redis: RedisServ
     assert "2026-01-31" not in out
 
 
+def test_tail_goes_on_when_redis_is_back(tmp_path: Path, smile: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        child = start_tail(server, "smile", "--json", "--limit", "30")
+        server.kill()
+        server.start()
+        assert call("replay", smile, "--redis", server.url).code == 0
+        out, err = child.communicate(timeout=60)
+
+    assert child.returncode == 0
+    assert [json.loads(line)["data"]["frame"] for line in out.splitlines()] == list(range(30))
+    assert re.fullmatch(r"Redis at redis://127\.0\.0\.1:\d+/0 failed \(connection: .*; trying again\n", err)
+
+
 def test_tail_ends_on_ctrl_c_without_a_traceback(redis: RedisServer) -> None:
     child = start_tail(redis, "smile")
 
