@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+AT_US = 1_769_860_800_000_000      # 2026-01-31T12:00:00Z
 STREAMS = ("lobby", "door", "yard", "hall")
 
 
@@ -74,11 +76,24 @@ def test_streams_are_read_in_order_and_new_ones_are_found(url: str, client: Clie
         for stream in STREAMS:
             assert [event.id for event in collector.events if event.stream == stream] == [
                 event_id for event_id in writer.ids if event_id.startswith(stream)]
-        collected = collector.events[-1]
-        if "cluster" not in url:
-            writer.put(collected.stream, 1)
-            writer.wait()
-            assert ids(subscribe(url, collected.stream, start=collected.entry_id, follow=False)) == writer.ids[-1:]
+
+
+def test_a_start_is_now_the_first_entry_one_of_them_or_a_time(url: str, client: Client) -> None:
+    del client
+
+    def read(start: str | datetime) -> list[str]:
+        return sorted(ids(subscribe(url, STREAMS, start=start, follow=False)))
+
+    with Writer(url) as writer:
+        for stream in STREAMS:
+            writer.put(stream, 10, at_us=AT_US, apart_us=1_000_000)
+        writer.wait()
+        moment = datetime(2026, 1, 31, 12, 0, 7, tzinfo=UTC)
+        last = sorted(event_id for event_id in writer.ids if int(event_id.rpartition("/")[2]) >= 7)
+
+        assert read("new") == []
+        assert read("first") == sorted(writer.ids)
+        assert read(moment) == read(f"{AT_US // 1000 + 6000}-0") == last
 
 
 def test_a_group_shares_them_claims_what_was_left_and_keeps_nothing(url: str, client: Client) -> None:

@@ -1,9 +1,4 @@
-"""Typed events for subscribers, in three lines.
-
-from emotiond.client import subscribe
-for event in subscribe("redis://localhost:6379/0"):
-print(event.time, event.stream, [face.emotion for face in event.faces])
-"""
+"""What subscribers import: `for event in subscribe("redis://localhost:6379/0")` gives typed events; docs/client.md."""
 
 import re
 from collections.abc import Iterable

@@ -71,7 +71,7 @@ class Subscription:
             raise StopIteration
 
     def acknowledge(self, event: Event) -> None:
-        """Says that an event of a group was processed; any thread may. Redis hears of it within half a second.
+        """Says that an event of a group was processed; any thread may. Redis hears of it by the next read.
 
         Raises:
             ValueError: there is no group.
