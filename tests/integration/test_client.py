@@ -133,8 +133,7 @@ def test_streams_are_one_or_several_or_all(server: RedisServer, writer: Writer) 
     assert read_all(server, key_prefix="emotions:another") == []
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("group", [None, "g"])
+@pytest.mark.parametrize(("way", "group"), [("for", "g"), ("async for", None)])
 def test_a_stream_that_appears_is_found_within_two_seconds_and_read_from_its_first_event(
     server: RedisServer, writer: Writer, group: str | None, way: Way
 ) -> None:
@@ -143,7 +142,7 @@ def test_a_stream_that_appears_is_found_within_two_seconds_and_read_from_its_fir
         writer.wait()
         begin = time.monotonic()
         collector.wait_for(writer.ids, 5)
-        assert time.monotonic() - begin < 2.5      # of a busy machine
+        assert time.monotonic() - begin < 3      # on a busy machine
         writer.put("door", 150)
         collector.wait_for(writer.ids)
 
