@@ -55,6 +55,11 @@ def read(path: Path) -> tuple[list[Picture], list[float]]:
             float(frame.time) for frame in frames]
 
 
+def length(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return (container.duration or 0) / 1_000_000
+
+
 def shown(face: dict[str, Any]) -> str | None:
     return None if face["abstained"] else face["smoothed"]["emotion"]
 
@@ -120,6 +125,7 @@ def test_boxes_are_where_the_events_say_in_every_frame_at_its_own_time(
 
     shown_pictures, shown_times = read(annotated)
     assert [event["pts"] for event in events] == pytest.approx(times, abs=1e-4)
+    assert length(annotated) == pytest.approx(times[-1] + times[-1] - times[-2], abs=1e-3)   # the last one is shown too
     assert shown_times == pytest.approx([event["pts"] - events[0]["pts"] for event in events], abs=2e-6)
     assert assert_drawn(shown_pictures, events) == len(times)
     height, width = shown_pictures[0].shape[:2]
@@ -142,6 +148,18 @@ def test_the_demos_clip_has_all_its_frames_with_faces_and_without(tmp_path: Path
     assert min(later - earlier for earlier, later in pairwise(times)) > 0
     content = annotated.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")      # it plays before all of it is there
+
+
+def test_colours_stay_as_they_are_and_so_does_what_the_file_says_of_them(tmp_path: Path) -> None:
+    annotated, _ = annotate(DEMO, tmp_path)
+
+    with av.open(str(DEMO)) as original, av.open(str(annotated)) as copy:
+        one, other = original.streams.video[0].codec_context, copy.streams.video[0].codec_context
+        for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            assert getattr(one, tag) == getattr(other, tag)
+    for before, after in zip(read(DEMO)[0][::20], read(annotated)[0][::20], strict=True):
+        unlike = np.abs(after[:360].astype(int) - before).max(axis=-1)
+        assert np.median(unlike) <= 3
 
 
 def test_the_boxes_of_a_group_are_where_the_events_say(data_dir: Path, tmp_path: Path) -> None:
@@ -189,7 +207,7 @@ def test_blurred_faces_are_found_no_more_and_others_are(tmp_path: Path) -> None:
     for one, other, event in zip(read(plain)[0], read(blurred)[0], events, strict=True):
         for face in event["faces"]:
             inside = inner(face["box"])
-            assert detail(other[inside]) < 0.1 * detail(one[inside])
+            assert detail(other[inside]) < 0.15 * detail(one[inside])
 
 
 def inner(box: dict[str, int]) -> tuple[slice, slice]:

@@ -20,7 +20,7 @@ LONGEST_US = 3_600_000_000      # between two pictures; MP4 counts it in 32 bits
 SHORTEST_US = 1_000             # where a source's times stand still, go back, or jump by more
 FIRST_US = 40_000               # how long a picture is shown that is the only one
 _TIME_BASE = Fraction(1, 1_000_000)
-_SPEED = {"preset": "veryfast", "crf": "20"}
+_SPEED = {"preset": "superfast", "crf": "22"}      # two thirds of the time of veryfast, for as many bytes
 _KEY_FRAMES = 60                # pictures from one that a player can begin at to the next
 _THREADS = 4
 
