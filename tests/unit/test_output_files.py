@@ -1,5 +1,6 @@
 """Which files a replay writes: refused before anything starts where they cannot be, and nothing is overwritten."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def test_two_outputs_in_one_file_are_refused(tmp_path: Path) -> None:
         plan(events=tmp_path / "out.csv", table=tmp_path / "out.csv")
     with pytest.raises(UsageError, match="two outputs"):
         plan(tmp_path, timeline=tmp_path / "photo.png", sources={"photo": "photo.png", "video": "video.mp4"})
+
+
+def test_devices_and_pipes_may_be_named_twice_and_a_pipe_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")      # opening it would wait for a reader
+    (tmp_path / "nothing.html").symlink_to("/dev/null")
+
+    plan(events=Path("/dev/null"), timeline=tmp_path / "nothing.html", table=tmp_path / "pipe.csv")
 
 
 @pytest.mark.parametrize("option", ["annotate", "table", "timeline", "events"])

@@ -68,11 +68,14 @@ def plan_files(
         raise UsageError("--timeline: pictures have no time; give a video, or leave it out")
     annotated = _plan_annotated(annotate, sources) if annotate else {}
     files = Files(events, annotated, timeline, table)
-    for place, path in enumerate(files.all):
-        if any(_same(path, Path(source)) for source in sources.values()):
+    read, written = {_identity(Path(source)) for source in sources.values()}, set[object]()
+    for path in files.all:
+        identity = _identity(path)
+        if identity in read:
             raise UsageError(f"{path}: is one of the sources; name another file")
-        if any(_same(path, other) for other in files.all[:place]):
+        if identity in written:
             raise UsageError(f"{path}: two outputs would be written there; name another file for one")
+        written.add(identity)
     if annotate and annotate not in annotated.values():
         with writing(annotate):
             annotate.mkdir(exist_ok=True)
@@ -137,11 +140,18 @@ def _own_suffix(source: str) -> str:
     return suffix if suffix in _DRAWN else ".png"
 
 
-def _same(path: Path, other: Path) -> bool:
-    """Tells whether two names mean one file, also where that is not there yet."""
-    if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)
+def _identity(path: Path) -> object:
+    """Returns what two names of one file have in common; a pipe or device is none, and may be named twice."""
+    if _is_special(path):
+        return object()
+    if not os.path.exists(path):
+        return os.path.realpath(path)
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _is_special(path: Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _check_writable(path: Path) -> None:
@@ -150,8 +160,8 @@ def _check_writable(path: Path) -> None:
     Raises:
         CommandError: that is not possible.
     """
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        return      # a pipe's reader would see its end
+    if _is_special(path):      # a pipe's reader would see its end
+        return
     with writing(path):
         new = not os.path.lexists(path)
         path.open("ab").close()
