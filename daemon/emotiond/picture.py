@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from emotiond.config_values import Rectangle
@@ -20,6 +21,9 @@ _LUMA_FIRST = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv440p",
 _LIMITED_RANGE, _FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 _BT_709 = 1                         # AVCOL_SPC_BT709; anything else is taken for BT.601, as libswscale does
 _SCALERS_KEPT = 32
+_UNSPECIFIED, _SMPTE_170M = 2, 6    # AVCOL_SPC_...; the latter is BT.601 by another name
+_MATRICES = {_BT_709: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 TALLEST = 4
 
 
@@ -38,6 +42,26 @@ class DetectorView:
     colour: Colour
     scale: tuple[float, float]
     offset: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ColourTags:
+    """What a video says of its colours, in FFmpeg's numbers (AVCOL_...); with them a copy looks as the source does.
+
+    Attributes:
+        matrix: from R, G, B to Y, U, V.
+        primaries: what its R, G and B are.
+        transfer: its gamma.
+    """
+
+    matrix: int
+    primaries: int
+    transfer: int
+
+    @property
+    def coefficients(self) -> Colorspace:
+        """The matrix as libswscale calls it."""
+        return _MATRICES.get(self.matrix, Colorspace.ITU601)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +130,24 @@ class Picture:
                 turned[_span(mask[1], mask[3], self.height), _span(mask[0], mask[2], self.width)] = 0
         return Luma(turned, not full)
 
+    @property
+    def colour_tags(self) -> ColourTags:
+        """Those that a copy in Y, U, V should have."""
+        frame = self._frame
+        known = frame.colorspace in _MATRICES or frame.colorspace in (_UNSPECIFIED, _SMPTE_170M, 5)
+        matrix = _BT_709 if frame.format.is_rgb else frame.colorspace if known else _SMPTE_170M
+        return ColourTags(matrix, frame.color_primaries, frame.color_trc)
+
+    def bgr(self, scalers: "Scalers", masks: tuple[Rectangle, ...] = ()) -> NDArray[np.uint8]:
+        """Returns a copy for people to look at: (height, width, 3) B, G, R by the picture's own colour matrix."""
+        width, height = self._upright
+        stored = scalers.scale(self._frame, self._upright, "bgr24").reshape(height, width, 3)
+        turn = _TURNS.get(self._quarter_turns)
+        turned = stored if turn is None else np.asarray(cv2.rotate(stored, turn), np.uint8)
+        for mask in masks:
+            turned[_span(mask[1], mask[3], self.height), _span(mask[0], mask[2], self.width)] = 0
+        return turned
+
     def _turn(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.rot90(planes, self._quarter_turns, axes=(1, 2)) if self._quarter_turns else planes
 
@@ -117,10 +159,10 @@ class Scalers:
         self._reformatters: dict[tuple[object, ...], VideoReformatter] = {}
 
     def scale(self, frame: VideoFrame, size: tuple[int, int], target: str) -> NDArray[np.uint8]:
-        """Scales to `size` (width, height) and converts to `yuv444p` of limited range or to `gray`.
+        """Scales to `size` (width, height) and converts to `yuv444p` of limited range, to `gray` or to `bgr24`.
 
         Returns:
-            (3, height, width), planes Y, U, V, or (1, height, width).
+            (3, height, width), planes Y, U, V; (1, height, width); or (1, height, width * 3), B, G, R of each pixel.
         """
         key = (frame.format.name, frame.width, frame.height, size, target)
         if key not in self._reformatters:
@@ -129,7 +171,8 @@ class Scalers:
             self._reformatters[key] = VideoReformatter()
         limited = {"dst_color_range": ColorRange.MPEG} if target == "yuv444p" else {}
         out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1, **limited)
-        return np.stack([_view(plane, out.width, out.height) for plane in out.planes])
+        samples = out.width * (3 if target == "bgr24" else 1)
+        return np.stack([_view(plane, samples, out.height) for plane in out.planes])
 
 
 def _yuv(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -14,8 +14,6 @@ DROPS = {"newer_frame": RED, "stale": ORANGE, "max_fps": SKY, "too_large": PURPL
          "shutdown": GREY}
 ENDS = {"error": RED, "stall": ORANGE, "eof": SKY}
 OUTCOMES = {"refused": RED, "timeout": ORANGE, "auth": PURPLE, "not_found": YELLOW, "protocol": BLUE}
-EMOTIONS: dict[str, str] = dict(zip(("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
-                    (RED, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY), strict=True))
 FLOW = {"read": SKY, "analysed": BLUE, "published": GREEN}
 QUANTILES = {"p99": RED, "p95": ORANGE, "p50": BLUE}
 

@@ -4,7 +4,6 @@ from deploy.grafana.panels import FPS, STATES, Json, choice, dashboard, graph, h
 from deploy.grafana.shared import (
     ANALYZED,
     DAEMON_CHOICES,
-    EMOTIONS,
     LATENCY_STEPS,
     NONE_YET,
     OVERLOAD,
@@ -23,6 +22,7 @@ from deploy.grafana.shared import (
     quantiles,
     video,
 )
+from emotiond.palette import EMOTIONS
 
 
 def stream() -> Json:

@@ -1,7 +1,6 @@
 """A spool that is full, on a full disk, or damaged: what is lost is counted, the rest comes in order, all goes on."""
 
 import json
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emotiond.spool import Spool
+from tests.support import disks
 from tests.support.daemon import Daemon, endless
 from tests.support.events import Entry, assert_whole, read_entries
 from tests.support.pictures import face_frames
@@ -47,14 +47,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few pages."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)],
-                             capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("right to mount missing")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with disks.small_disk(tmp_path / "disk", SMALL_DISK) as folder:
+        yield folder
 
 
 def live(clip: Path) -> dict[str, str]:

@@ -234,6 +234,36 @@ def test_the_detector_sees_colours_as_the_matrix_of_the_picture_gives_them(
     assert_alike(seen.transpose(1, 2, 0), stripes[::shrink, ::shrink, ::-1], most=CHROMA)
 
 
+@pytest.mark.parametrize("colorspace", [Colorspace.ITU601, Colorspace.ITU709])
+def test_people_are_shown_colours_as_the_matrix_of_the_picture_gives_them(colorspace: Colorspace) -> None:
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (20, 120, 220)], np.uint8)
+    stripes = np.ascontiguousarray(np.repeat(np.repeat(colours[None], 64, 0), 64, 1))
+    frame = VideoFrame.from_ndarray(stripes, format="rgb24").reformat(format="yuv444p", dst_colorspace=colorspace)
+
+    assert_alike(Picture(frame).bgr(SCALERS), stripes[..., ::-1], most=CHROMA)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("sar", [None, Fraction(2)])
+def test_people_are_shown_pictures_upright_and_square(
+    rotation: int, sar: Fraction | None, shown: Pixels, tmp_path: Path
+) -> None:
+    stored = np.ascontiguousarray(np.rot90(shown, -rotation // 90))
+    if sar:
+        stored = scale(stored, round(stored.shape[1] / sar), stored.shape[0])
+    picture = read(write_video(tmp_path / "a.mp4", [stored], rotation=rotation, sar=sar))
+
+    assert_alike(picture.bgr(SCALERS), shown[..., ::-1], mean=4)
+
+
+def test_people_are_shown_nothing_of_a_mask(two_faces: Picture) -> None:
+    pixels = two_faces.bgr(SCALERS, ((0.0, 0.0, 0.5, 1.0),))
+
+    assert pixels.shape == (360, 1280, 3)
+    assert not pixels[:, :640].any()
+    assert pixels[:, 650:].all(axis=-1).mean() > 0.9
+
+
 LEFT, RIGHT = (40, 20, 260), (900, 60, 240)      # heads in a picture of 1280x360
 
 

@@ -1,18 +1,15 @@
 """What `emotiond replay` takes and where its events go: folders, globs, pictures, terminals, pipes, interrupts."""
 
-import contextlib
 import json
 import re
 import signal
-import subprocess
-from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import pytest
 
-from tests.support.commands import call, program, run_in_terminal, table_rows
+from tests.support.commands import call, replay_apart, run_in_terminal, table_rows
 from tests.support.events import Entry
 from tests.support.pictures import face_frames, numbered_frames, smiling_face, write_photo
 from tests.support.videos import write_repeated, write_video
@@ -81,10 +78,12 @@ def test_a_terminal_shows_progress_and_a_table_that_fits(smile: Path, tmp_path: 
 
     assert ended.code == 0
     assert "45/45" in ended.out
-    titles, row = (line.rstrip() for line in ended.out.splitlines()[-2:])
+    first, tracks = ended.out.replace("\r", "").strip().split("\n\n")
+    titles, row = (line.rstrip() for line in first.splitlines()[-2:])
     assert re.fullmatch(r"stream +frames +with face +per frame +fps +unsure +emotions", titles)
     assert re.fullmatch(rf"{name[:15]}[\w-]*… +45 +\d+\.\d% +\d\.\d\d +\d+\.\d +\d+% +happy \d+%", row)
-    assert max(len(titles), len(row)) <= 80
+    assert max(map(len, [titles, row, *tracks.splitlines()])) <= 80
+    assert re.fullmatch(r" *#1 +0:00\.0 +0:02\.9 +45 +happy \d+% *", tracks.splitlines()[1])
 
 
 def test_times_of_a_variable_rate_stay(tmp_path: Path) -> None:
@@ -153,17 +152,6 @@ def test_a_reader_of_the_events_that_leaves_ends_it_quietly(smile: Path, tmp_pat
 
     assert "Traceback" not in err
     assert "died" not in err
-
-
-@contextlib.contextmanager
-def replay_apart(*arguments: str | Path) -> "Generator[subprocess.Popen[str], None, None]":
-    """Runs it in a process of its own, which ends with the block at the latest."""
-    with subprocess.Popen([*program(), "replay", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
 
 
 @pytest.mark.parametrize(("destination", "reason"), [

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import itertools
 import logging
 import os
 import pty
@@ -100,10 +101,22 @@ def call(*arguments: str | Path) -> Ended:
 
 
 def table_rows(text: str) -> dict[str, dict[str, str]]:
-    """Reads a printed table: first cell of each row to its cells by title; columns lie two blanks apart."""
-    lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip()]
+    """Reads the first printed table: first cell of each row to its cells by title; columns lie two blanks apart."""
+    printed = itertools.takewhile(str.strip, text.strip().splitlines())
+    lines = [re.split(r"\s{2,}", line.strip()) for line in printed]
     titles = next((line for line in lines if len(line) > 2), [])
     return {line[0]: dict(zip(titles, line, strict=False)) for line in lines if line is not titles and len(line) > 1}
+
+
+@contextlib.contextmanager
+def replay_apart(*arguments: str | Path) -> Generator[subprocess.Popen[str]]:
+    """Runs it in a process of its own, which ends with the block at the latest."""
+    with subprocess.Popen([*program(), "replay", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 @contextlib.contextmanager

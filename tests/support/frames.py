@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 
 from emotiond.analyzer import Analysis
 from emotiond.config import ClassifierConfig
-from emotiond.events import FrameEvent
+from emotiond.events import Box, Face, FrameEvent, Smoothed
 from emotiond.frames import Clock, Frame, FrameLedger, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import Picture
@@ -17,6 +17,7 @@ from emotionnet.weights import LABELS, WeightsInfo, load_info
 
 Rows = list[list[float]]
 
+BOX = Box(100, 80, 60, 70)
 FACE: Rows = [[100.0, 80.0, 60.0, 70.0]]
 NEUTRAL, HAPPY = LABELS.index("neutral"), LABELS.index("happy")
 
@@ -88,3 +89,18 @@ def certain(label: int, probability: float = 1.0) -> list[float]:
     """Returns probabilities that give one label so much, and the others the rest."""
     rest = (1 - probability) / (len(LABELS) - 1)
     return [probability if index == label else rest for index in range(len(LABELS))]
+
+
+def make_face(
+    track: int = 1, box: Box = BOX, emotion: str = "happy", confidence: float = 0.8, *,
+    unsure: bool = False,
+) -> Face:
+    """Returns a face that shows an emotion, in this frame and smoothed."""
+    probabilities = {label: confidence if label == emotion else 0.0 for label in LABELS}
+    return Face(track, box, 0.9, emotion, confidence, probabilities, Smoothed(emotion, confidence), unsure)
+
+
+def make_event(faces: list[Face], frame: Frame) -> FrameEvent:
+    """Returns the event of a frame."""
+    return FrameEvent(frame.stream, frame.index, frame.pts, frame.clock, frame.picture.width, frame.picture.height, {},
+                      faces, "emotionnet-test")

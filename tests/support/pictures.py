@@ -88,6 +88,13 @@ def write_photo(path: Path, picture: Picture, orientation: int = 1) -> Path:
     return path
 
 
+def read_picture(path: Path) -> Picture:
+    """Reads a picture's file as RGB."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None, f"{path} cannot be read"
+    return np.asarray(picture, np.uint8)
+
+
 def write_huge_png(path: Path) -> Path:
     """Writes a few bytes that claim to be a picture of 16,384 x 16,384, and returns `path`."""
     def chunk(kind: bytes, content: bytes) -> bytes:

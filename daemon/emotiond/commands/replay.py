@@ -9,20 +9,25 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emotiond.commands.replay_report import PICTURES, Result, is_picture, make_console, print_report
+from emotiond.commands.replay_report import Result, make_console, print_report
 from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config, make_stream_config
-from emotiond.errors import CommandError, NoInputError
+from emotiond.errors import CommandError, NoInputError, UsageError
 from emotiond.log import setup_logging
-from emotiond.pipeline import Pipeline
+from emotiond.outputs.annotated import AnnotatedPicture, AnnotatedVideo
+from emotiond.outputs.chart import ChartFile
+from emotiond.outputs.files import PICTURES, Files, is_picture, plan_files
+from emotiond.outputs.outputs import Output, Outputs
+from emotiond.outputs.table import open_table
+from emotiond.pipeline import Pipeline, load_model_info
 from emotiond.redact import MASK, redact
 from emotiond.stream import Playback
 
@@ -35,20 +40,23 @@ def main(args: argparse.Namespace) -> int:
     setup_logging(level="error")
     logging.getLogger("emotiond.stream").setLevel(logging.CRITICAL)  # what befalls a source is in the report
     config = _config(args)
-    sources = _expand(args.sources)
-    if args.events and any(os.path.exists(source) and os.path.exists(args.events)
-                           and os.path.samefile(args.events, source) for source in sources):
-        raise CommandError(f"{args.events}: is one of the sources; name another file for the events")
+    sources = dict(_named(_expand(args.sources)))
+    if args.blur and not args.annotate:
+        raise UsageError("--blur: hides the faces of an annotated video or picture; add --annotate FILE")
+    files = plan_files(args.events, args.annotate, args.timeline, args.table, sources)
     interrupted = False
     with contextlib.ExitStack() as stack:
-        sink = Sink(stack, config, args.events)
-        pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room)
+        outputs = _open_outputs(files, sources, args.blur, load_model_info(config).labels)
+        stack.callback(outputs.close)
+        sink = Sink(stack, config, args.events, outputs)
+        pipeline = Pipeline(config.model_copy(update={"publish_empty": True}), sink.emit,
+                            wait_for_room=sink.wait_for_room)
         sink.connect(stack, pipeline)
         pipeline.start()
         results: list[Result] = []
         try:
             with _progress() as progress:
-                for name, source in _named(sources):
+                for name, source in sources.items():
                     results.append(Result(name, redact(source)))
                     _replay(pipeline, sink, results[-1], source, args, progress)
                     if sink.failure:
@@ -59,6 +67,9 @@ def main(args: argparse.Namespace) -> int:
             pipeline.buffers.close(drain=False)
             pipeline.stop_reading(time.monotonic() + 10)
             pipeline.finish(time.monotonic() + 10, drain=False)
+            outputs.close()
+        for text in outputs.failures:
+            _complain(text)
         sink.drain()
     print_report(results, make_console(sys.stderr if str(args.events) == "-" else sys.stdout))
     if interrupted:
@@ -69,8 +80,33 @@ def main(args: argparse.Namespace) -> int:
     for result in failed:
         damaged = f"packets or frames that are damaged: {result.decode_errors}" if result.decode_errors else None
         text = "; ".join(filter(None, (result.error, damaged)))
-        print(f"emotiond: {text if text.startswith(result.source) else f'{result.source}: {text}'}", file=sys.stderr)
-    return 1 if failed else 0
+        _complain(text if text.startswith(result.source) else f"{result.source}: {text}")
+    return 1 if failed or outputs.failures else 0
+
+
+def _complain(text: str) -> None:
+    print(f"emotiond: {text if text.isprintable() else repr(text)[1:-1]}", file=sys.stderr)
+
+
+def _open_outputs(files: Files, sources: Mapping[str, str], blur: bool, labels: Sequence[str]) -> Outputs:
+    """Opens what is beside the events.
+
+    Raises:
+        CommandError: it cannot be written, or needs a library that is missing.
+    """
+    common: list[Output] = []
+    if files.chart:
+        common.append(ChartFile(files.chart, [name for name, source in sources.items() if not is_picture(source)]))
+    if files.table:
+        common.append(open_table(files.table, labels))
+
+    def annotate(stream: str) -> Output | None:
+        path = files.annotated.get(stream)
+        if path is None:
+            return None
+        return (AnnotatedPicture if is_picture(sources[stream]) else AnnotatedVideo)(path, blur)
+
+    return Outputs(common, annotate)
 
 
 def _replay(

@@ -1,4 +1,4 @@
-"""What a replay says at its end: a row for each video, a row for each face of a picture."""
+"""What a replay says at its end: a row for each video, for its most seen tracks, for each face of a picture."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from emotiond.events import Face, FrameEvent
+from emotiond.outputs.files import is_picture
+from emotiond.outputs.tracks import TrackFigures, Tracks, format_clock
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+TRACKS_SHOWN = 8     # of all videos together
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Result:
         faces: faces in all of them.
         abstained: faces whose emotion is unsure.
         emotions: how often each was seen on the others.
+        tracks: who was seen, from when to when and how.
         decode_errors: packets not decoded and frames that came out damaged.
         error: why it could not be opened, or broke off.
         events: of pictures, to be shown face by face.
@@ -42,6 +45,7 @@ class Result:
     faces: int = 0
     abstained: int = 0
     emotions: Counter[str] = field(default_factory=Counter[str])
+    tracks: Tracks = field(default_factory=Tracks)
     decode_errors: int = 0
     error: str | None = None
     events: list[FrameEvent] = field(default_factory=list[FrameEvent])
@@ -65,12 +69,9 @@ def print_report(results: list[Result], console: Console) -> None:
         console.print(f"no face: {', '.join(empty)}", markup=False)
     videos = [result for result in done if not is_picture(result.source)]
     if videos:
-        console.print(_summary_table(videos, shown=3 if console.width >= 100 else 1))
-
-
-def is_picture(source: str) -> bool:
-    """Tells whether a source is a single picture, by its name."""
-    return Path(source).suffix.lower() in PICTURES
+        shown = 3 if console.width >= 100 else 1
+        console.print(_summary_table(videos, shown))
+        _print_tracks(videos, shown, console)
 
 
 def _summary_table(results: list[Result], shown: int) -> Table:
@@ -88,6 +89,34 @@ def _summary_table(results: list[Result], shown: int) -> Table:
         table.add_row(r.name, str(r.read), *([str(r.dropped)] if drops else []), f"{r.with_face / analyzed:.1%}",
                       f"{r.faces / analyzed:.2f}", f"{analyzed / max(r.seconds, 1e-6):.1f}", unsure, emotions)
     return table
+
+
+def _print_tracks(results: list[Result], shown: int, console: Console) -> None:
+    """Prints a line for each of the most seen tracks, with its `shown` most frequent emotions, smoothed."""
+    tracks = [(result.name, track) for result in results for track in result.tracks.most_seen(TRACKS_SHOWN)]
+    if not tracks:
+        return
+    tracks.sort(key=lambda pair: -pair[1].frames)
+    several = len(results) > 1
+    table = Table(box=None, pad_edge=False)
+    if several:
+        table.add_column("stream", no_wrap=True, overflow="ellipsis", max_width=18 if shown == 1 else None)
+    for title in ("track", "from", "to", "frames"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("emotions")
+    for name, track in tracks[:TRACKS_SHOWN]:
+        table.add_row(*([name] if several else []), f"#{track.id}", format_clock(track.first_us),
+                      format_clock(track.last_us), str(track.frames), _shares(track, shown))
+    console.print()
+    console.print(table)
+    more = sum(result.tracks.count for result in results) - min(len(tracks), TRACKS_SHOWN)
+    if more:
+        console.print(f"and {more} more {'track' if more == 1 else 'tracks'}, seen for less", markup=False)
+
+
+def _shares(track: TrackFigures, shown: int) -> str:
+    return ", ".join(f"{emotion or 'unsure'} {count / track.frames:.0%}"
+                     for emotion, count in track.emotions.most_common(shown))
 
 
 def _faces_table(source: str, faces: list[Face]) -> Table:

@@ -1,4 +1,4 @@
-"""Where a replay's events go: a file, Redis, and the figures of its report."""
+"""Where a replay's events go: a file, Redis, the other outputs, and the figures of its report."""
 
 import contextlib
 import sys
@@ -13,9 +13,11 @@ from emotiond.commands.replay_report import Result
 from emotiond.config import Config
 from emotiond.crew import Crew
 from emotiond.embedded import embedded_valkey
-from emotiond.errors import CommandError, UnavailableError
+from emotiond.errors import UnavailableError
 from emotiond.events import FrameEvent, frame_fields, to_json_line
 from emotiond.frames import Frame
+from emotiond.outputs.files import not_written
+from emotiond.outputs.outputs import Outputs
 from emotiond.pipeline import Pipeline
 from emotiond.publisher import Publisher
 from emotiond.spool import Spool
@@ -36,13 +38,19 @@ class Sink:
         crew: the publisher's thread.
     """
 
-    def __init__(self, stack: contextlib.ExitStack, config: Config, events: Path | None) -> None:
+    def __init__(self, stack: contextlib.ExitStack, config: Config, events: Path | None, outputs: Outputs) -> None:
         """Opens the file of events, `-` for stdout.
 
+        Args:
+            stack: closes what is opened.
+            config: the configuration; frames without a face are events only where it says so.
+            events: the file.
+            outputs: take every frame too.
+
         Raises:
-            CommandError: it cannot be written.
+            CommandError: the file cannot be written.
         """
-        self._config, self._events = config, events
+        self._config, self._events, self._outputs = config, events, outputs
         self._file: BinaryIO | None = None
         self.failure: OSError | None = None
         self.crew = Crew()
@@ -50,11 +58,12 @@ class Sink:
         self._publisher: Publisher | None = None
         self.result = Result("", "")
         self.keep_events = False
+        self._start_us: int | None = None
         if events:
             try:
                 self._file = sys.stdout.buffer if str(events) == "-" else events.open("wb")
             except OSError as error:
-                raise self._not_written(error) from None
+                raise not_written(events, error) from None
             stack.callback(self._close)
 
     def connect(self, stack: contextlib.ExitStack, pipeline: Pipeline) -> None:
@@ -80,12 +89,20 @@ class Sink:
 
     def begin(self, reader: StreamReader, result: Result, keep_events: bool) -> None:
         """Events are of this stream from now on."""
-        self.result, self.keep_events = result, keep_events
+        self.result, self.keep_events, self._start_us = result, keep_events, None
+        self._outputs.begin(reader.name)
         if self._spool:
             self._spool.add_stream(reader.name)
 
     def emit(self, event: FrameEvent, frame: Frame) -> None:
-        """Takes one event."""
+        """Takes the event of an analysed frame, with a face or without."""
+        self._start_us = frame.captured_us if self._start_us is None else self._start_us
+        self.result.tracks.see(event.faces, max(frame.captured_us - self._start_us, 0))
+        if event.faces or self._config.publish_empty:
+            self._pass_on(event, frame)
+        self._outputs.take(event, frame)
+
+    def _pass_on(self, event: FrameEvent, frame: Frame) -> None:
         result = self.result
         result.with_face += bool(event.faces)
         result.faces += len(event.faces)
@@ -121,7 +138,9 @@ class Sink:
             except OSError as error:
                 self.failure = error
         if self.failure:
-            raise self.failure if isinstance(self.failure, BrokenPipeError) else self._not_written(self.failure)
+            if isinstance(self.failure, BrokenPipeError) or not self._events:
+                raise self.failure
+            raise not_written(self._events, self.failure)
         if self._spool and self._publisher:
             left = self._spool.figures()[0]
             while left:
@@ -130,9 +149,6 @@ class Sink:
                     reason = self._publisher.error or "Redis is slow"
                     raise UnavailableError(f"{now} events were not delivered: {reason}")
                 left = now
-
-    def _not_written(self, error: OSError) -> CommandError:
-        return CommandError(f"{self._events}: cannot be written ({error.strerror}); name another file")
 
     def _close(self) -> None:
         if self._file and self._file is not sys.stdout.buffer:
