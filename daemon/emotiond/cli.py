@@ -102,6 +102,13 @@ def build_parser() -> argparse.ArgumentParser:
     tail.add_argument("--limit", type=_positive, help="end after so many events")
     tail.add_argument("--from-start", action="store_true", help="begin with the oldest event kept")
 
+    top = commands.add_parser("top", help="what the streams do now, in a terminal")
+    top.add_argument("url", nargs="?", default="http://127.0.0.1:9470", metavar="URL", help="the daemon (%(default)s)")
+    top.add_argument("--token-file", type=Path, metavar="FILE", help="file with its token, from another machine")
+    top.add_argument("--redis", metavar="URL", help="from the events in this Redis instead")
+    top.add_argument("-c", "--config", type=Path, help="from the Redis that this configuration names")
+    top.add_argument("--once", action="store_true", help="show it once, and end")
+
     probe = commands.add_parser("probe", help="what a source delivers")
     probe.add_argument("source", metavar="URL")
     probe.add_argument("--transport", choices=("tcp", "udp"), default="tcp", help="for RTSP (%(default)s)")
@@ -120,7 +127,8 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
 
     config = commands.add_parser("config", help="about the configuration file")
-    config.add_argument("action", choices=("schema",), help="schema: JSON Schema for editors")
+    config.add_argument("action", choices=("schema", "reference"),
+                        help="schema: JSON Schema for editors; reference: every key, in Markdown")
     return parser
 
 

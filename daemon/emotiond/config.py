@@ -17,6 +17,7 @@ from emotiond.config_values import (
     ListenAddress,
     LongDuration,
     Name,
+    Purpose,
     Rectangle,
     RedisUrl,
     Size,
@@ -37,25 +38,27 @@ class StreamConfig(_Section):
     """One camera or file."""
 
     source: StreamSource
-    """rtsp(s):// or http(s):// URL, path of a file, /dev/video0, or lavfi:testsrc2=size=640x360."""
+    """`rtsp(s)://` or `http(s)://` URL, path of a file, `/dev/video0`, or a test pattern: `lavfi:testsrc2=rate=15`."""
     username: str | None = None
-    """For cameras whose URL shall not carry it."""
+    """For a camera whose URL shall not carry it."""
     password_file: Path | None = None
-    """File whose first line is the camera's password."""
+    """File whose first line is the camera's password; needs `username`."""
     live: Literal["auto"] | bool = "auto"
-    """Live streams drop the oldest frame and reconnect; others wait and end. http and lavfi may be either."""
+    """`true`: drops its oldest frame when the analyzers are slow, and reconnects; `false`: waits, and ends. `auto`:
+    RTSP, devices and test patterns are live, files are not, HTTP is where it does not say how long it is. A file
+    with `true` plays a camera: at its own pace, for ever."""
     transport: Literal["tcp", "udp"] = "tcp"
-    """How RTSP carries its packets."""
+    """How RTSP carries its packets: `tcp` or `udp`."""
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Analyse at most so many frames a second; the rest is skipped and counted."""
+    """Analyse at most so many frames a second; the others are counted as dropped."""
     stall_seconds: LongDuration = 10.0
     """A live stream that is silent for so long is opened anew."""
     region: Rectangle = (0.0, 0.0, 1.0, 1.0)
-    """Only this part of the picture is analysed: left, top, right, bottom as fractions."""
+    """Faces are searched in this part only; boxes still count from the whole picture's corner."""
     masks: tuple[Rectangle, ...] = ()
-    """Parts of the picture that are never looked at, as fractions."""
+    """Rectangles that are never looked at."""
     labels: dict[str, str] = {}
-    """Carried in every event."""
+    """Text -> text, carried in every event."""
 
     @model_validator(mode="after")
     def _password_needs_a_username(self) -> Self:
@@ -68,68 +71,75 @@ class RedisConfig(_Section):
     """Where events go."""
 
     url: RedisUrl | None = None
-    """redis://, rediss:// or unix:// URL; redis+sentinel://host:26379,host:26379/primary/0 or
-    redis+cluster://host:6379,host:6379, rediss+... for TLS; or `embedded` for a Valkey started by the daemon itself."""
+    """`redis://`, `rediss://` or `unix://`; `redis+sentinel://host:26379,host:26379/primary/0`;
+    `redis+cluster://host:6379,host:6379`; both with `rediss+` for TLS. After the `?` of a `rediss` URL:
+    `ssl_ca_certs=FILE`, `ssl_certfile=FILE&ssl_keyfile=FILE`, `ssl_check_hostname=false`, `ssl_cert_reqs=none`; or
+    `embedded`: a Valkey started by the daemon, whose data end with it."""
     username: str | None = None
     """Goes before one in the URL."""
     password_file: Path | None = None
     """File whose first line is the password; goes before one in the URL."""
     key_prefix: KeyPrefix = "emotions"
-    """Events of stream s go to the key `<key_prefix>:s`."""
+    """Events of stream `lobby` go to the key `emotions:lobby`."""
     maxlen: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = 100_000
-    """Entries kept in each key, about."""
+    """Entries kept in each key, about; `null` keeps all."""
     max_age: LongDuration | None = 86400.0
-    """Entries older than this are trimmed, by capture time."""
+    """Entries older than this, by capture time, are trimmed; `null` keeps all, and replays do."""
 
 
 class ComputeConfig(_Section):
     """Where inference runs."""
 
     device: Device = "auto"
-    """auto, cpu (onnxruntime) or cuda:0 (torch); auto takes the GPU where torch sees one."""
+    """`cpu` (onnxruntime), `cuda:0` (torch, needs `emotiond[gpu]`), or `auto`: a GPU where torch sees one."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
-    """Analyzer threads on a CPU; auto is one for each core. A GPU has one."""
+    """Analyzer threads on a CPU; `auto` is one for each core the process may use. A GPU has one."""
 
 
 class DetectorConfig(_Section):
     """Finding faces."""
 
     width: Annotated[int, Field(ge=64, le=4096)] = 640
-    """The picture is scaled down to this width for the detector, never up."""
+    """The picture is scaled down to this width for the detector, never up; more finds smaller faces, slower."""
     score: Annotated[float, Field(ge=0.01, le=0.99)] = 0.6
     """Faces below this score are left out."""
     min_face: Annotated[int, Field(ge=1, le=10_000)] = 24
-    """Faces whose box is narrower or lower than this, in pixels of the full picture, are left out."""
+    """Faces narrower or lower than this, in pixels of the full picture, are left out."""
     interval: Annotated[int, Field(ge=1, le=100)] = 1
-    """Every so many frames of a stream are searched whole; in between, faces are followed in small windows."""
+    """Every so many frames of a stream are searched whole; in between, the faces found are followed in small
+    windows."""
     max_faces: Annotated[int, Field(ge=1, le=1000)] = 200
-    """The best so many of a frame are kept; the rest is counted."""
+    """The best so many faces of a frame are kept; the others are counted."""
 
 
 class ClassifierConfig(_Section):
     """Reading emotions."""
 
     weights: str = "builtin"
-    """builtin, builtin-int8 (for CPUs: faster, 8 bits), or the path of a set of weights (its JSON or its folder)."""
+    """`builtin-int8` is their 8-bit copy for CPUs; or the path of weights of your own: the JSON that
+    `emotiontrain export` or `quantize` wrote, or its folder."""
     interval: Annotated[int, Field(ge=1, le=100)] = 1
-    """Every so many frames followed faces are classified; in between they keep their answer. Does nothing without
-    detector.interval above 1."""
+    """Every so many frames the faces that are followed are classified; in between they keep their answer, and the
+    event says `carried`. Nobody is followed without `detector.interval` above 1, and the first of its frames is
+    always classified."""
     smoothing_seconds: Duration = 0.5
-    """Time constant of the moving average over a track."""
+    """Time constant of the moving average over a track; 0 is none."""
     abstain_below: Literal["auto"] | Fraction = "auto"
-    """A face whose smoothed confidence is lower is marked as abstained; auto is what the weights' JSON says."""
+    """A face whose smoothed confidence is lower is marked as abstained; `auto` is what the weights say (`emotiond
+    model info`)."""
 
 
 class SpoolConfig(_Section):
     """Events between the timelines and Redis."""
 
     path: SpoolPath = "auto"
-    """File that holds events until Redis has them, also over a restart. auto is spool.db in systemd's StateDirectory,
-    for root in /var/lib/emotiond, for others in ~/.local/state/emotiond; memory holds them in memory alone."""
+    """File that holds events until Redis has them, also over a restart. `auto`: `spool.db` in systemd's
+    StateDirectory, for root in `/var/lib/emotiond`, for others in `~/.local/state/emotiond`. `memory`: in memory
+    alone. Each daemon needs a file of its own."""
     max_bytes: Size = ByteSize(1024**3)
-    """When it is full, the oldest events of live streams are dropped and counted, and file readers wait."""
+    """Events waiting for Redis; full, live streams lose their oldest and file readers wait."""
     keep_acknowledged: Duration = 60.0
-    """Events stay for so long after Redis acknowledged them, to be sent again should it lose them in a failover."""
+    """How long events stay after Redis acknowledged them, to be sent again should it lose them in a failover."""
 
     @property
     def file(self) -> Path | None:
@@ -143,11 +153,14 @@ class HttpConfig(_Section):
     """Metrics, health and control."""
 
     listen: ListenAddress = "127.0.0.1:9470"
-    """Address and port; port 0 takes a free one."""
+    """Where the live page, `/metrics`, `/healthz`, `/readyz` and `/streams` are; port 0 takes a free one."""
     token_file: Path | None = None
-    """File whose first line is the token that every POST must bring. Without one, only this machine may POST."""
+    """File whose first line is the token that POST, DELETE, the live page, and `/streams` from another machine must
+    bring; read each time."""
     streams_file: Path | None = None
-    """File that keeps the streams added with POST /streams; without one there are none. Needs token_file."""
+    """File that keeps the streams added with `POST /streams`; needs `http.token_file`."""
+    preview: bool = False
+    """Show each stream's picture on the live page, while somebody looks."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -156,22 +169,44 @@ class HttpConfig(_Section):
         return host.strip("[]"), int(port)
 
 
+class PrivacyConfig(_Section):
+    """What is told of people."""
+
+    mode: Literal["frames", "aggregate"] = "frames"
+    """`aggregate`: no event of a frame, only counts over a window, of frames with a group of
+    faces."""
+    window: LongDuration = 60.0
+    """How long such a window is."""
+    min_group: Annotated[int, Field(ge=2, le=1000)] = 5
+    """Frames with fewer faces are not counted; at least 2."""
+    blur_preview: bool = True
+    """Faces are blurred in the live page's pictures."""
+
+
+class ResponsibleUseConfig(_Section):
+    """What emotions are read for."""
+
+    purpose: Purpose | None = None
+    """What emotions are read for, in a few words; carried in every event. Without it each start reminds of
+    responsible use."""
+
+
 class ShardConfig(_Section):
     """Several daemons that share the streams of one file."""
 
     index: Annotated[int, Field(ge=0)] = 0
-    """Which of them this one is, from 0 on."""
+    """Which of several daemons with the same `streams` this one is, from 0 on."""
     count: Annotated[int, Field(ge=1, le=4096)] = 1
-    """How many there are. A stream's name says which one runs it."""
+    """How many there are."""
 
 
 class LogConfig(_Section):
     """Log lines on stderr."""
 
     format: Literal["auto", "text", "json"] = "auto"
-    """auto is text on a terminal and JSON elsewhere."""
+    """`text`, `json`, or `auto`: text on a terminal and JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe lines that are written."""
+    """`debug`, `info`, `warning` or `error`."""
 
 
 class Config(BaseSettings):
@@ -184,19 +219,21 @@ class Config(BaseSettings):
     instance: Name = Field(
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "emotiond",
         json_schema_extra={"default": "the host's name"})
-    """Names this daemon in the events' `source`."""
+    """Names this daemon in the events' `source`; `replay` in replays."""
     streams: Annotated[dict[StreamName, StreamConfig], Field(json_schema_extra={"additionalProperties": False})] = {}
-    """Name -> camera or file."""
+    """Stream name -> one camera or file, see below. Names are 1 to 64 of `A-Z a-z 0-9 _ . -`, and not `status`."""
     publish_empty: bool = False
-    """Also publish frames without a face."""
+    """Also publish frames in which no face was found."""
     watch_config: bool = False
-    """Reload, as on SIGHUP, when this file's content has changed."""
+    """Reload, as on SIGHUP, when the file's content has changed."""
     redis: RedisConfig = RedisConfig()
     compute: ComputeConfig = ComputeConfig()
     detector: DetectorConfig = DetectorConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     spool: SpoolConfig = SpoolConfig()
     http: HttpConfig = HttpConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    responsible_use: ResponsibleUseConfig = ResponsibleUseConfig()
     shard: ShardConfig = ShardConfig()
     log: LogConfig = LogConfig()
 

@@ -303,6 +303,8 @@ def _check_config(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("shard", "index"), f"is none of {config.shard.count} shards; they are numbered from 0"
     if config.http.streams_file and not config.http.token_file:
         yield ("http", "streams_file"), "needs http.token_file: who adds streams makes the daemon open them"
+    if config.http.preview and config.privacy.mode == "aggregate":
+        yield ("http", "preview"), "shows single faces, and privacy.mode is aggregate; leave one of them out"
     secrets = {("redis", "password_file"): config.redis.password_file, ("http", "token_file"): config.http.token_file}
     secrets |= {("streams", name, "password_file"): s.password_file for name, s in config.streams.items()}
     for key, path in secrets.items():

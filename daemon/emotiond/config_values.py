@@ -2,10 +2,11 @@
 
 import os
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic.fields import FieldInfo
 
 from emotiond.redact import protect_url
 
@@ -181,10 +182,17 @@ def _need_area(rectangle: tuple[float, float, float, float]) -> tuple[float, flo
     return rectangle
 
 
+def is_duration(field: FieldInfo) -> bool:
+    """Tells whether a key holds a duration."""
+    inner = [part for kind in get_args(field.annotation) for part in getattr(kind, "__metadata__", ())]    # `X | None`
+    return any(isinstance(each, BeforeValidator) and each.func is _parse_duration for each in (*field.metadata, *inner))
+
+
 NAME = r"[A-Za-z0-9_.-]{1,64}"
 _LISTEN = r"(\[[0-9A-Fa-f:]+\]|[^\s:\[\]]*):\d{1,5}"
 _DEVICE = r"auto|cpu|cuda(:\d{1,3})?|torch:cpu"
 _PREFIX = r"[^\s{}]{1,128}"
+_PURPOSE = r"(?=.*\S)[^\x00-\x1f\x7f]{1,200}"
 
 Name = Annotated[str, _match(NAME, "is no name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -"),
                  Field(json_schema_extra={"pattern": f"^{NAME}$"})]
@@ -193,6 +201,7 @@ StreamSource = Annotated[str, AfterValidator(_check_source)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 KeyPrefix = Annotated[str, _match(_PREFIX, "is no key prefix; use 1 to 128 characters without spaces and braces"),
                       Field(json_schema_extra={"pattern": f"^{_PREFIX}$"})]
+Purpose = Annotated[str, _match(_PURPOSE, "is no purpose; say in 1 to 200 characters what emotions are read for")]
 Device = Annotated[str, _match(_DEVICE, "is no device; use auto, cpu, cuda or one like cuda:0"),
                    Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})]
 ListenAddress = Annotated[

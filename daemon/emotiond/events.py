@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-FRAME_TYPE = "emotiond.frame.v1"
+FRAME_TYPE, AGGREGATE_TYPE = "emotiond.frame.v1", "emotiond.aggregate.v1"
 UP_TYPE, DOWN_TYPE, ENDED_TYPE = "emotiond.stream.up.v1", "emotiond.stream.down.v1", "emotiond.stream.ended.v1"
 HEARTBEAT_TYPE = "emotiond.heartbeat.v1"
+LAST_US = 253_402_300_799_999_999  # the end of the year 9999, the last that RFC 3339 can write
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -49,8 +50,8 @@ class Face(msgspec.Struct, frozen=True, omit_defaults=True):
     carried: bool = False
 
 
-class FrameEvent(msgspec.Struct, frozen=True):
-    """Body of `emotiond.frame.v1`."""
+class FrameEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `emotiond.frame.v1`. `purpose`: what for, where the configuration says so."""
 
     stream: str
     frame: int
@@ -61,6 +62,39 @@ class FrameEvent(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     faces: list[Face]
     model: str
+    purpose: str | None = None
+
+
+class AggregateEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `emotiond.aggregate.v1`: a window's faces, counted in the frames that had enough of them.
+
+    Attributes:
+        stream: its name.
+        start: when the window begins, RFC 3339 in UTC.
+        end: when it ends.
+        frames: analysed in it.
+        min_group: faces that a frame must have to be counted.
+        counted: frames that had so many; of the others nothing is told.
+        faces: in those, each frame's anew.
+        emotions: how many of them showed each, without those that were unsure.
+        unsure: how many were.
+        labels: the stream's.
+        model: name and version of the weights.
+        purpose: what for, where the configuration says so.
+    """
+
+    stream: str
+    start: str
+    end: str
+    frames: int
+    min_group: int
+    counted: int
+    faces: int
+    emotions: dict[str, int]
+    unsure: int
+    labels: dict[str, str]
+    model: str
+    purpose: str | None = None
 
 
 class StatusEvent(msgspec.Struct, frozen=True):
@@ -72,10 +106,10 @@ class StatusEvent(msgspec.Struct, frozen=True):
     streams: dict[str, str] | None = None
 
 
-Body = FrameEvent | StatusEvent
+Body = FrameEvent | AggregateEvent | StatusEvent
 BODIES: dict[str, type[Body]] = {
-    FRAME_TYPE: FrameEvent, UP_TYPE: StatusEvent, DOWN_TYPE: StatusEvent, ENDED_TYPE: StatusEvent,
-    HEARTBEAT_TYPE: StatusEvent,
+    FRAME_TYPE: FrameEvent, AGGREGATE_TYPE: AggregateEvent, UP_TYPE: StatusEvent, DOWN_TYPE: StatusEvent,
+    ENDED_TYPE: StatusEvent, HEARTBEAT_TYPE: StatusEvent,
 }
 
 EntryId = tuple[int, int]
@@ -100,6 +134,12 @@ def frame_fields(event: FrameEvent, captured_us: int, instance: str) -> dict[str
     """Returns the fields of a frame event's entry."""
     identity = f"{event.stream}/{captured_us}/{event.frame}"
     return _fields(FRAME_TYPE, identity, event.stream, captured_us, instance, event)
+
+
+def aggregate_fields(event: AggregateEvent, captured_us: int, frame: int, instance: str) -> dict[str, bytes]:
+    """Returns the fields of an aggregate event's entry; it is dated and numbered as the last frame of its window."""
+    identity = f"{event.stream}/{captured_us}/{frame}"
+    return _fields(AGGREGATE_TYPE, identity, event.stream, captured_us, instance, event)
 
 
 def status_fields(kind: str, event: StatusEvent, sequence: int, at_us: int, instance: str) -> dict[str, bytes]:
@@ -131,13 +171,14 @@ def to_json_line(fields: dict[str, bytes]) -> bytes:
 
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema of the bodies, generated from the types above."""
-    (frame, status), components = msgspec.json.schema_components(
-        (FrameEvent, StatusEvent), ref_template="#/$defs/{name}")
-    components["StatusEvent"]["not"] = {"required": ["frame"]}  # else every frame's body would be one too
+    (frame, aggregate, status), components = msgspec.json.schema_components(
+        (FrameEvent, AggregateEvent, StatusEvent), ref_template="#/$defs/{name}")
+    # else every other body would be one too
+    components["StatusEvent"]["not"] = {"anyOf": [{"required": ["frame"]}, {"required": ["start"]}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies of emotiond's events",
-        "oneOf": [frame, status],
+        "oneOf": [frame, aggregate, status],
         "$defs": components,
     }
 

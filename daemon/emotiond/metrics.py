@@ -54,14 +54,16 @@ class _Counts:
     """What is counted for each event of a stream; each number is changed by one thread at a time.
 
     Attributes:
-        faces: by emotion.
+        found: faces.
+        emotions: faces by emotion, of those that may be told (`privacy.mode`).
         produced: events that reached the spool.
         published: those that Redis acknowledged.
         latencies: how many of them took up to each bound of _LATENCY, and longer than the last.
         seconds: that all of those took.
     """
 
-    faces: dict[str, int]
+    emotions: dict[str, int]
+    found: int = 0
     produced: int = 0
     published: int = 0
     latencies: list[int] = field(default_factory=lambda: [0] * (len(_LATENCY) + 1))
@@ -155,11 +157,16 @@ class Metrics:
             for value in values:
                 yield metric, value
 
-    def seen(self, stream: str, emotions: Iterable[str]) -> None:
+    def found(self, stream: str, faces: int) -> None:
         """Counts a frame's faces."""
         if counts := self.counts.get(stream):
+            counts.found += faces
+
+    def classified(self, stream: str, emotions: Iterable[str]) -> None:
+        """Counts what was read in faces."""
+        if counts := self.counts.get(stream):
             for emotion in emotions:
-                counts.faces[emotion] += 1
+                counts.emotions[emotion] += 1
 
     def produced(self, stream: str, events: int) -> None:
         """Counts events that reached the spool."""
@@ -259,9 +266,9 @@ def _counted(streams: Mapping[str, _Counts]) -> Iterator[Metric]:
         labels=["stream"])
     bounds = [*map(str, _LATENCY), "+Inf"]
     for stream, counts in streams.items():
-        for emotion, number in counts.faces.items():
+        for emotion, number in counts.emotions.items():
             classified.add_metric([stream, emotion], number)
-        faces.add_metric([stream], sum(counts.faces.values()))
+        faces.add_metric([stream], counts.found)
         produced.add_metric([stream], counts.produced)
         published.add_metric([stream], counts.published)
         latency.add_metric([stream], list(zip(bounds, accumulate(counts.latencies), strict=True)), counts.seconds)

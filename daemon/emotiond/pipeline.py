@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
 from emotiond.config import Config, StreamConfig
 from emotiond.crew import Crew
 from emotiond.errors import ConfigError, UnavailableError
-from emotiond.events import StatusEvent
+from emotiond.events import AggregateEvent, FrameEvent, StatusEvent
 from emotiond.follow import KEEP
-from emotiond.frames import FrameBuffers, FrameLedger
+from emotiond.frames import Frame, FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
+from emotiond.privacy import Aggregates, EmitAggregate, Moment
 from emotiond.stream import Playback, PublishStatus, StreamReader, WaitForRoom
-from emotiond.timeline import Emit, Timeline
+from emotiond.timeline import Emit, Timeline, abstain_below
 from emotionnet.classifier import Classifier, load_classifier
 from emotionnet.weights import WeightsError, WeightsInfo, load_info
 from yunet.detector import Detector, load_detector
@@ -44,15 +46,17 @@ class Pipeline:
 
     def __init__(
         self, config: Config, emit: Emit, publish_status: PublishStatus | None = None,
-        wait_for_room: WaitForRoom | None = None,
+        wait_for_room: WaitForRoom | None = None, emit_aggregate: EmitAggregate | None = None,
     ) -> None:
         """Reads what the weights are; nothing is loaded and nothing runs yet.
 
         Args:
             config: the configuration; its streams are added with `add_stream`.
-            emit: takes every event, in order for each stream; should not wait, since all streams share the analyzers.
+            emit: takes the event of every analysed frame, with faces or without, in order for each stream; should not
+                wait, since all streams share the analyzers. Not called under `privacy.mode: aggregate`.
             publish_status: takes the events of the streams' lives.
             wait_for_room: holds the readers of files back while events cannot leave.
+            emit_aggregate: takes the events of windows, under `privacy.mode: aggregate`.
 
         Raises:
             ConfigError: the weights are not usable.
@@ -60,6 +64,7 @@ class Pipeline:
         self._config, self._emit = config, emit
         self._publish_status: PublishStatus = publish_status or _ignore
         self._wait_for_room: WaitForRoom = wait_for_room or _ignore_room
+        self._emit_aggregate: EmitAggregate = emit_aggregate or _ignore_aggregate
         self._streams: dict[str, StreamConfig] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._timelines: dict[str, Timeline] = {}
@@ -69,6 +74,9 @@ class Pipeline:
 
         self.model = load_model_info(config)
         self.metrics = Metrics(self.ledger, self.model.labels)
+        self._aggregates = Aggregates(
+            config.privacy, self.model.labels, abstain_below(config.classifier, self.model), self._tell_aggregate,
+        ) if config.privacy.mode == "aggregate" else None
         self.reading = Crew()
         self.analyzing = Crew()
 
@@ -88,8 +96,8 @@ class Pipeline:
             before.tracker.forget()
         self._streams[name] = config
         self._timelines[name] = Timeline(
-            self._config.classifier, config.labels, self._config.publish_empty, self.model, self.ledger,
-            self.metrics, self._emit, before and before.tracker)
+            self._config.classifier, config.labels, self.model, self.ledger, self._tell, before and before.tracker,
+            self._config.responsible_use.purpose)
         self.readers = {**self.readers, name: reader}  # never changed in place: other threads go through it
         return reader
 
@@ -117,8 +125,11 @@ class Pipeline:
         return self._threads[name]
 
     def has_stopped(self, name: str) -> bool:
-        """Tells whether a stream's reader has ended and all its frames are through."""
-        return not self._threads[name].is_alive() and not self.ledger.snapshot()[name].in_flight
+        """Tells whether a stream's reader has ended and all its frames are through; closes its window then."""
+        stopped = not self._threads[name].is_alive() and not self.ledger.snapshot()[name].in_flight
+        if stopped and self._aggregates:
+            self._aggregates.close(name)
+        return stopped
 
     def remove_stream(self, name: str) -> None:
         """Forgets a stream that has stopped, its counts and its series."""
@@ -142,10 +153,31 @@ class Pipeline:
         if alive and drain:
             self.buffers.close(drain=False)
             alive = self.analyzing.join(deadline + LAST_FRAME_SECONDS)
+        if self._aggregates:
+            self._aggregates.close_all()
         return alive
+
+    def close_old_windows(self) -> None:
+        """Has the counts of streams told that have gone silent, under `privacy.mode: aggregate`."""
+        if self._aggregates:
+            self._aggregates.close_old()
 
     def _deliver(self, analysis: Analysis) -> None:
         self._timelines[analysis.ticket.frame.stream].deliver(analysis)
+
+    def _tell(self, event: FrameEvent, frame: Frame) -> None:
+        if self._aggregates:
+            if self._aggregates.is_group(event):
+                self.metrics.found(event.stream, len(event.faces))
+            self._aggregates.take(event, frame)
+        else:
+            self.metrics.found(event.stream, len(event.faces))
+            self.metrics.classified(event.stream, (face.emotion for face in event.faces))
+            self._emit(event, frame)
+
+    def _tell_aggregate(self, event: AggregateEvent, last: Moment) -> None:
+        self.metrics.classified(event.stream, Counter(event.emotions).elements())
+        self._emit_aggregate(event, last)
 
 
 def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
@@ -215,6 +247,10 @@ def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 def _ignore(kind: str, event: StatusEvent) -> None:
     """Stands in where nobody listens to the streams' lives."""
+
+
+def _ignore_aggregate(event: AggregateEvent, last: Moment) -> None:
+    """Stands in where nobody wants counts."""
 
 
 def _ignore_room(stopped: Callable[[], bool]) -> None:

@@ -12,12 +12,16 @@ from emotiond import __version__
 from emotiond.config import Config
 from emotiond.crew import Crew
 from emotiond.errors import UnavailableError
-from emotiond.events import HEARTBEAT_TYPE, FrameEvent, StatusEvent, frame_fields
+from emotiond.events import HEARTBEAT_TYPE, AggregateEvent, FrameEvent, StatusEvent, aggregate_fields, frame_fields
 from emotiond.fleet import Fleet
 from emotiond.frames import Drop, Frame
+from emotiond.live.board import Board
+from emotiond.live.pages import LivePages
+from emotiond.live.preview import Preview
 from emotiond.malloc import configure_malloc, trim_malloc
 from emotiond.metrics import Gauges
 from emotiond.pipeline import Pipeline
+from emotiond.privacy import RESPONSIBLE_USE, Moment
 from emotiond.publisher import Publisher
 from emotiond.redact import redact
 from emotiond.reload import Changes, FileWatch, Reloader
@@ -73,7 +77,9 @@ class Service:
         self._crew = Crew()
         self._models_loaded = self._published = False
         self.web: WebServer | None = None
-        self.pipeline = Pipeline(config, self._emit, self._publish_status, self._wait_for_room)
+        self.pipeline = Pipeline(config, self._emit, self._publish_status, self._wait_for_room,
+                                 self._emit_aggregate)
+        self._board = Board(config, self.pipeline, self.not_ready)
         self.spool = Spool(config.spool.file, config.spool.max_bytes, config.spool.keep_acknowledged,
                            self.pipeline.metrics)
         self.publisher = Publisher(Store(config.redis, url), url, config.redis, self.spool,
@@ -126,7 +132,8 @@ class Service:
             ConfigError: device or weights are not usable.
         """
         self.web = WebServer(self._config.http, self.pipeline.metrics.registry, self.not_ready, self._not_healthy,
-                             self._streams, self._reload, self._fleet)
+                             self._streams, self._reload, self._fleet,
+                             LivePages(self._board, Preview(self._board, blur=self._config.privacy.blur_preview)))
         self._crew.start("http", self.web.run)
         try:
             self.pipeline.start()
@@ -138,12 +145,15 @@ class Service:
         self._crew.start("publisher", self.publisher.run)
         for name in self.pipeline.readers:
             self.pipeline.read(name)
-        shard = self._config.shard
+        shard, purpose = self._config.shard, self._config.responsible_use.purpose
+        for line in RESPONSIBLE_USE if purpose is None else ():
+            log.warning("%s", line)
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
             "device": self.pipeline.device,
             "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
             "http": f"http://{join_address(self._config.http.address[0], self.web.port)}",
+            **({"purpose": purpose} if purpose else {}),
             **({"shard": f"{shard.index} of {shard.count}"} if shard.count > 1 else {})})
         self._manager.ready()
 
@@ -168,6 +178,8 @@ class Service:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + min(LOOK_SECONDS, (self._manager.watchdog_seconds or LOOK_SECONDS) / 3)
                 self._look_at_progress()
+                self.pipeline.close_old_windows()
+                self._board.forget_gone()
             if time.monotonic() >= next_trim:
                 next_trim = time.monotonic() + TRIM_SECONDS
                 trim_malloc()
@@ -238,8 +250,15 @@ class Service:
         return failure is None and (safe or not left) and not alive
 
     def _emit(self, event: FrameEvent, frame: Frame) -> None:
-        fields = frame_fields(event, frame.captured_us, self._config.instance)
-        self.spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+        self._board.take(event, frame)
+        if event.faces or self._config.publish_empty:
+            fields = frame_fields(event, frame.captured_us, self._config.instance)
+            self.spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+
+    def _emit_aggregate(self, event: AggregateEvent, last: Moment) -> None:
+        self._board.take_aggregate(event)
+        fields = aggregate_fields(event, last.captured_us, last.index, self._config.instance)
+        self.spool.put(event.stream, fields, last.captured_us, last.arrived, last.arrived_us)
 
     def _publish_status(self, kind: str, event: StatusEvent) -> None:
         self.publisher.publish_status(kind, event)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from emotiond.config import StreamConfig
 from emotiond.config_values import kind_of
-from emotiond.events import DOWN_TYPE, ENDED_TYPE, UP_TYPE, StatusEvent
+from emotiond.events import DOWN_TYPE, ENDED_TYPE, LAST_US, UP_TYPE, StatusEvent
 from emotiond.frames import Drop, Frame, FrameBuffers, FrameLedger
 from emotiond.metrics import Metrics
 from emotiond.opening import MAX_PIXELS, OpenError, open_source
@@ -22,7 +22,6 @@ from emotiond.source import Decoded, EndedError, Source, SourceCounts
 BACKOFF_FIRST, BACKOFF_FACTOR, BACKOFF_MOST = 1.0, 1.5, 60.0
 REFUSED_SECONDS = 30.0  # a wrong password or path does not mend itself soon, and cameras lock accounts
 LONGEST_PAUSE = 10.0    # seconds between two frames of a file that is played at a pace
-LAST_US = 253_402_300_799_999_999  # the end of the year 9999, the last that RFC 3339 can write
 _FALLBACK_RATE = 25.0   # frames a second of a file that does not say
 
 StopReason = Literal["removed", "changed"]

@@ -11,7 +11,6 @@ from emotiond.analyzer import Analysis
 from emotiond.config import ClassifierConfig
 from emotiond.events import Box, Face, FrameEvent, Smoothed
 from emotiond.frames import Drop, Frame, FrameLedger
-from emotiond.metrics import Metrics
 from emotiond.tracker import Track, Tracker
 from emotionnet.weights import WeightsInfo
 
@@ -33,23 +32,22 @@ class Timeline:
     """
 
     def __init__(
-        self, config: ClassifierConfig, stream_labels: dict[str, str], publish_empty: bool, model: WeightsInfo,
-        ledger: FrameLedger, metrics: Metrics, emit: Emit, tracker: Tracker | None = None,
+        self, config: ClassifierConfig, stream_labels: dict[str, str], model: WeightsInfo, ledger: FrameLedger,
+        emit: Emit, tracker: Tracker | None = None, purpose: str | None = None,
     ) -> None:
         """Makes the timeline.
 
         Args:
             config: smoothing and abstention.
             stream_labels: carried in every event.
-            publish_empty: whether frames without a face become events too.
             model: whose labels the probabilities have.
             ledger: learns what was analysed.
-            metrics: faces and events.
-            emit: takes each event, in order; may wait.
+            emit: takes the event of every analysed frame, in order; may wait.
             tracker: of the timeline that had the stream before.
+            purpose: what for, carried in every event.
         """
-        self._config, self._stream_labels, self._publish_empty = config, stream_labels, publish_empty
-        self._model, self._ledger, self._metrics, self._emit = model, ledger, metrics, emit
+        self._config, self._stream_labels, self._purpose = config, stream_labels, purpose
+        self._model, self._ledger, self._emit = model, ledger, emit
         self._abstain_below = abstain_below(config, model)
         self.tracker = tracker or Tracker()
         self._changed = threading.Condition()
@@ -97,10 +95,7 @@ class Timeline:
         if analysis.failed:
             self._ledger.dropped(frame.stream, Drop.INFERENCE_ERROR)
             return
-        faces = self._faces(analysis)
-        self._metrics.seen(frame.stream, (face.emotion for face in faces))
-        if faces or self._publish_empty:
-            self._emit(self._event(frame, faces), frame)
+        self._emit(self._event(frame, self._faces(analysis)), frame)
         self._ledger.analyzed(frame.stream)
 
     def _faces(self, analysis: Analysis) -> list[Face]:
@@ -134,4 +129,4 @@ class Timeline:
     def _event(self, frame: Frame, faces: list[Face]) -> FrameEvent:
         pts = None if frame.pts is None else round(frame.pts, 6)
         return FrameEvent(frame.stream, frame.index, pts, frame.clock, frame.picture.width, frame.picture.height,
-                          self._stream_labels, faces, self._model.model_id)
+                          self._stream_labels, faces, self._model.model_id, self._purpose)

@@ -1,16 +1,14 @@
 """The daemon's HTTP pages: metrics, health, readiness, the state of every stream; and how it is told to change them."""
 
 import contextlib
-import hmac
 import logging
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
@@ -20,14 +18,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from emotiond import __version__
-from emotiond.config import HttpConfig, read_secret
+from emotiond.access import Access, Refusal, is_from_here
+from emotiond.config import HttpConfig
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.fleet import Fleet, NotThereError
+from emotiond.live.pages import LivePages
 
 LAST_ANSWER_SECONDS = 1.0
 _MOST_BODY = 65536
-_FROM_ELSEWHERE = (  # a page in a browser, a proxy
-    "Origin", "Sec-Fetch-Site", "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+_HEADERS = {    # of every answer: a browser takes nothing from elsewhere, shows itself nowhere else, keeps nothing
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+                               "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class WebServer:
     def __init__(
         self, config: HttpConfig, registry: CollectorRegistry, ready: Callable[[], str | None],
         healthy: Callable[[], str | None], streams: Callable[[], object], reload: Callable[[], object],
-        fleet: Fleet,
+        fleet: Fleet, live: LivePages,
     ) -> None:
         """Binds the port.
 
@@ -57,6 +60,7 @@ class WebServer:
             streams: what /streams shows.
             reload: what POST /-/reload does; returns what it answers, raises ConfigError or UnavailableError.
             fleet: what POST /streams and DELETE /streams/NAME do.
+            live: the live page.
 
         Raises:
             UnavailableError: the port cannot be had.
@@ -66,7 +70,9 @@ class WebServer:
             "/healthz": lambda _: _verdict(healthy()),
             "/readyz": lambda _: _verdict(ready()),
             "/streams": lambda _: _json(streams()),
+            "/live": lambda _: (200, "application/json", live.message()),
         }
+        get |= {path: lambda _, page=page: (200, *page) for path, page in live.files.items()}
         post: dict[str, Callable[[ReadBody], Page]] = {
             "/-/reload": lambda _: _done(reload),
             "/streams": lambda read: _done(lambda: fleet.add(read())),
@@ -76,8 +82,8 @@ class WebServer:
             return _done(lambda: fleet.remove(name))
 
         class Handler(_Handler):
-            pages, actions, token_file = get, post, config.token_file
-            remove = staticmethod(remove_stream)
+            pages, actions, access = get, post, Access(config.token_file)
+            remove, picture, watch = staticmethod(remove_stream), staticmethod(live.picture), staticmethod(live.watch)
 
         address = config.address
 
@@ -90,6 +96,7 @@ class WebServer:
             raise UnavailableError(f"http.listen: {join_address(*address)} cannot be used ({error.strerror}); "
                                    "give another port or end what listens there") from None
         self.port: int = self._server.server_address[1]
+        self._live = live
 
     def run(self) -> None:
         """Answers requests."""
@@ -99,6 +106,7 @@ class WebServer:
         """Ends `run`, frees the port, and gives answers under way a moment."""
         self._server.shutdown()
         self._server.server_close()
+        self._live.close()
         deadline = time.monotonic() + LAST_ANSWER_SECONDS
         for thread in list(self._server.answering):
             thread.join(max(deadline - time.monotonic(), 0))
@@ -132,8 +140,11 @@ class _Server(ThreadingHTTPServer):
             self.answering.discard(thread)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no event."""
-        log.debug("http request failed", exc_info=True)
+        """A client that went away is no event; anything else is a bug."""
+        if isinstance(sys.exception(), OSError):
+            log.debug("http request failed", exc_info=True)
+        else:
+            log.error("http request failed; please report this", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,15 +154,45 @@ class _Handler(BaseHTTPRequestHandler):
     pages: Mapping[str, Callable[[BaseHTTPRequestHandler], Page]] = MappingProxyType({})
     actions: Mapping[str, Callable[[ReadBody], Page]] = MappingProxyType({})
     remove: Callable[[str], Page]
-    token_file: Path | None = None
+    picture: Callable[[str], tuple[str, bytes] | None]
+    watch: Callable[[Callable[[bytes], object]], bool]
+    access: Access
 
     def do_GET(self) -> None:
-        page = self.pages.get(self._path())
-        # It names the cameras' addresses; without a token, listening on loopback alone keeps them.
-        closed = self._path() == "/streams" and self.token_file and not _is_loopback(self.client_address[0])
-        self._answer((closed and self._refusal()) or (page(self) if page else self._no_page()))
+        path, page = self._path(), self.pages.get(self._path())
+        if path == "/live" or self._pictured():
+            refusal = self.access.refuse_to_watch(self.client_address[0], self.headers)
+        elif path == "/streams" and self.access.token_file and not is_from_here(self.client_address[0], self.headers):
+            # It names the cameras' addresses; without a token, listening on loopback alone keeps them.
+            refusal = self.access.refuse_to_act(self.client_address[0], self.headers)
+        else:
+            refusal = None
+        if refusal:
+            self._answer(_refused(refusal))
+        elif path == "/live" and self.command == "GET" and "text/event-stream" in self.headers.get("Accept", ""):
+            self._stream_events()
+        elif name := self._pictured():
+            picture = self.picture(name)
+            self._answer((200, *picture) if picture else _text(
+                404, "there is no such picture; http.preview: true shows those of streams that run"))
+        else:
+            self._answer(page(self) if page else self._no_page())
 
     do_HEAD = do_GET
+
+    def _stream_events(self) -> None:
+        """Writes server-sent events until the page is closed."""
+        begun = False
+
+        def write(data: bytes) -> None:
+            nonlocal begun
+            if not begun:
+                self._send_head(200, "text/event-stream")
+                begun = True
+            self.wfile.write(data)
+
+        if not self.watch(write):
+            self._answer(_text(503, "too many pages are open; close one"))
 
     def do_POST(self) -> None:
         self._act(self.actions.get(self._path()))
@@ -166,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             page = self._no_page()
         else:
             try:
-                page = self._refusal() or action(self._read_body)
+                refusal = self.access.refuse_to_act(self.client_address[0], self.headers)
+                page = _refused(refusal) if refusal else action(self._read_body)
             except _BodyError:
                 page = _text(413, f"send a body of at most {_MOST_BODY} bytes with its Content-Length")
             log.info(self.command, extra={"path": self._path(), "from": self.client_address[0], "status": page[0]})
@@ -191,6 +233,11 @@ class _Handler(BaseHTTPRequestHandler):
         folder, _, name = self._path().rpartition("/")
         return unquote(name) if folder == "/streams" else ""
 
+    def _pictured(self) -> str:
+        """Returns NAME of the path /streams/NAME/picture, "" of another one."""
+        match = re.fullmatch("/streams/([^/]+)/picture", self._path())
+        return unquote(match[1]) if match else ""
+
     def _allowed(self) -> list[str]:
         path = self._path()
         return [*(["GET", "HEAD"] if path in self.pages else []), *(["POST"] if path in self.actions else []),
@@ -199,57 +246,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _no_page(self) -> Page:
         if allowed := self._allowed():
             return _text(405, f"{self._path()} wants {' or '.join(method for method in allowed if method != 'HEAD')}")
-        return _text(404, f"no such page; there are {' '.join(self.pages)}, POST {' '.join(self.actions)} and DELETE "
-                          "/streams/NAME")
-
-    def _refusal(self) -> Page | None:
-        """Who knows the token may; without one this machine's programs may, no browser, no proxy that says so."""
-        if self.token_file is None:
-            foreign = [name for name in _FROM_ELSEWHERE if name in self.headers]
-            host = self.headers.get("Host", "localhost")
-            if _is_loopback(self.client_address[0]) and _is_no_name(host) and not foreign:
-                return None
-            return _text(403, "only programs that connect from 127.0.0.1 or ::1 may POST, no browser and no proxy; "
-                              "name a token in http.token_file, and send it as `Authorization: Bearer TOKEN`")
-        try:
-            expected = read_secret(self.token_file)
-        except ValueError as error:
-            log.error("http.token_file: %s", error)
-            return _text(503, "the token cannot be read; see the daemon's log")
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        if hmac.compare_digest(token.strip().encode("latin-1"), expected.encode()) and scheme.lower() == "bearer":
-            return None
-        return _text(401, "send the token of http.token_file as `Authorization: Bearer TOKEN`")
+        return _text(404, f"no such page; there are {' '.join(self.pages)} /streams/NAME/picture, "
+                          f"POST {' '.join(self.actions)} and DELETE /streams/NAME")
 
     def _answer(self, page: Page) -> None:
         code, kind, body = page
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        if code == 401:
-            self.send_header("WWW-Authenticate", "Bearer")
-        if code == 405:
-            self.send_header("Allow", ", ".join(self._allowed()))
-        self.end_headers()
+        more = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(self._allowed())}}.get(code, {})
+        self._send_head(code, kind, {"Content-Length": str(len(body)), **more})
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def _send_head(self, code: int, kind: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.send_response(code)
+        for name, value in ({"Content-Type": kind} | _HEADERS | dict(more)).items():
+            self.send_header(name, value)
+        self.end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         log.debug(format, *args)
-
-
-def _is_loopback(address: str) -> bool:
-    ip = ip_address(address.partition("%")[0])
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
-
-
-def _is_no_name(host: str) -> bool:
-    """Tells an address or localhost from a name, which a page of that name could have pointed at this machine."""
-    name = re.sub(r":\d+$", "", host).strip("[]")
-    try:
-        return name.lower() == "localhost" or bool(ip_address(name))
-    except ValueError:
-        return False
 
 
 def _metrics(registry: CollectorRegistry, accept: str) -> Page:
@@ -270,6 +284,10 @@ def _done(action: Callable[[], object]) -> Page:
         return _text(404, str(error))
     except UnavailableError as error:
         return _text(503, str(error))
+
+
+def _refused(refusal: Refusal) -> Page:
+    return _text(*refusal)
 
 
 def _json(content: object) -> Page:

@@ -25,6 +25,7 @@ from emotiond.reload import Changes
 from emotiond.spool import Spool
 from emotiond.store import Store, connect
 from emotiond.web import WebServer, join_address
+from tests.support.live import make_pages
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 
@@ -431,7 +432,7 @@ def test_the_rights_that_the_runbook_gives_are_enough_and_each_is_needed(
 
 def test_http_listens_on_ipv6_too() -> None:
     server = WebServer(HttpConfig(listen="[::1]:0"), CollectorRegistry(), lambda: None, lambda: None, dict, dict,
-                       Fleet(lambda: None, bool, lambda: Changes([], [], [], [])))
+                       Fleet(lambda: None, bool, lambda: Changes([], [], [], [])), make_pages())
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

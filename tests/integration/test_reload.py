@@ -15,11 +15,13 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from emotiond import web
+from emotiond.access import is_loopback
 from emotiond.config_file import make_config
 from emotiond.reload import AGAIN_SECONDS, FileWatch
-from emotiond.web import WebServer, _is_loopback
+from emotiond.web import WebServer
 from tests.support.daemon import Answer, Daemon, endless, get_page, send
 from tests.support.events import Entry, assert_whole, read_entries, read_status
+from tests.support.live import make_pages
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
 from tests.support.videos import write_video
@@ -205,7 +207,7 @@ def test_only_this_machines_programs_may_post_where_there_is_no_token(open_scene
     ("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.7", False),
     ("::ffff:10.0.0.7", False), ("fe80::1%eth0", False), ("2001:db8::1", False)])
 def test_this_machine_is_known_by_its_loopback_address(address: str, is_here: bool) -> None:
-    assert _is_loopback(address) == is_here
+    assert is_loopback(address) == is_here
 
 
 def test_a_token_opens_post_from_anywhere_and_nothing_else_does(
@@ -237,13 +239,14 @@ def test_what_names_cameras_wants_the_token_from_another_machine(
     unused: Any = None
     config = make_config({"http": {"listen": "127.0.0.1:0", "token_file": str(tmp_path / "token")}})
     server = WebServer(
-        config.http, CollectorRegistry(), lambda: None, lambda: None, lambda: {"door": {}}, unused, unused)
+        config.http, CollectorRegistry(), lambda: None, lambda: None, lambda: {"door": {}}, unused, unused,
+        make_pages())
     thread = Thread(target=server.run)
     thread.start()
     try:
         assert get_page(server.port, "/streams").status == 200
 
-        monkeypatch.setattr(web, "_is_loopback", lambda address: False)
+        monkeypatch.setattr(web, "is_from_here", lambda address, headers: False)
 
         assert get_page(server.port, "/streams").status == 401
         assert get_page(server.port, "/metrics").status == 200

@@ -10,7 +10,6 @@ from emotiond.analyzer import Analysis
 from emotiond.config import ClassifierConfig
 from emotiond.events import Box, Face, FrameEvent, Smoothed
 from emotiond.frames import Clock, Frame, FrameLedger, Ticket
-from emotiond.metrics import Metrics
 from emotiond.picture import Picture
 from emotiond.timeline import Emit, Timeline
 from emotionnet.weights import LABELS, WeightsInfo, load_info
@@ -51,20 +50,18 @@ def make_analysis(
 
 
 class Stage:
-    """A timeline of the stream `lobby` with its ledger and metrics, and what it emitted."""
+    """A timeline of the stream `lobby` with its ledger, and what it emitted."""
 
     def __init__(
-        self, *, smoothing: float = 0.0, abstain: float | Literal["auto"] = 0.0, empty: bool = True,
-        emit: Emit | None = None, model: WeightsInfo | None = None,
+        self, *, smoothing: float = 0.0, abstain: float | Literal["auto"] = 0.0, emit: Emit | None = None,
+        model: WeightsInfo | None = None,
     ) -> None:
         self.ledger = FrameLedger()
         self.ledger.add_stream("lobby")
-        self.metrics = Metrics(self.ledger, LABELS)
-        self.metrics.add_stream("lobby")
         self.events: list[FrameEvent] = []
         self.timeline = Timeline(
-            ClassifierConfig(smoothing_seconds=smoothing, abstain_below=abstain), {"site": "hq"}, empty,
-            model or load_info(), self.ledger, self.metrics, emit or self.emit)
+            ClassifierConfig(smoothing_seconds=smoothing, abstain_below=abstain), {"site": "hq"},
+            model or load_info(), self.ledger, emit or self.emit)
 
     def emit(self, event: FrameEvent, frame: Frame) -> None:
         assert frame.index == event.frame
@@ -80,9 +77,6 @@ class Stage:
     @property
     def frames(self) -> list[int]:
         return [event.frame for event in self.events]
-
-    def sample(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(f"emotiond_{name}_total", {"stream": "lobby", **labels})
 
 
 def certain(label: int, probability: float = 1.0) -> list[float]:

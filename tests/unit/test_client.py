@@ -13,11 +13,11 @@ import yaml
 
 from emotiond.asyncapi import asyncapi
 from emotiond.client import Event, subscribe
-from emotiond.events import BODIES, StatusEvent, frame_fields, status_fields
+from emotiond.events import AGGREGATE_TYPE, BODIES, StatusEvent, aggregate_fields, frame_fields, status_fields
 from tests.conftest import require
 from tests.support.daemon import with_path
 from tests.support.javascript import MODULES
-from tests.unit.test_events import AT_US, EVENT, STATUS
+from tests.unit.test_events import AT_US, EVENT, STATUS, WINDOW
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/client.md").read_text(encoding="utf-8")
@@ -59,6 +59,7 @@ def test_every_event_is_a_message_of_the_document(kind: str) -> None:
     document = asyncapi()
     body = STATUS.get(kind, EVENT)
     fields = (status_fields(kind, body, 3, AT_US, "edge-1") if isinstance(body, StatusEvent)
+              else aggregate_fields(WINDOW, AT_US, 899, "edge-1") if kind == AGGREGATE_TYPE
               else frame_fields(body, AT_US, "edge-1"))
     message, = (each for each in document["components"]["messages"].values() if each["name"] == kind)
     headers = {name: value.decode() for name, value in fields.items() if name != "data"}

@@ -10,6 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from emotiond import redact
+from emotiond.commands.config import reference
 from emotiond.config import Config, environment_names, read_secret, unknown_environment
 from emotiond.config_file import load_config, load_service_config, make_config
 from emotiond.config_values import kind_of, split_redis_url
@@ -17,7 +18,7 @@ from emotiond.errors import ConfigError
 from tests.support.commands import call
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ("redis", "compute", "detector", "classifier", "spool", "http", "shard", "log")
+SECTIONS = ("redis", "compute", "detector", "classifier", "spool", "http", "privacy", "responsible_use", "shard", "log")
 
 
 @pytest.fixture(autouse=True)
@@ -259,8 +260,8 @@ def test_an_editor_with_the_schema_accepts_what_the_daemon_accepts(
 
 
 def documented() -> dict[str, str]:
-    """Returns key -> default of every row of the tables in docs/configuration.md."""
-    page = (ROOT / "docs/configuration.md").read_text()
+    """Returns key -> default of every row of the tables in docs/reference.md."""
+    page = (ROOT / "docs/reference.md").read_text()
     rows = re.findall(r"^\| `([a-z_.]+)` \| (.+?) \| (.+) \|$", page, re.MULTILINE)
     assert len({key for key, _, _ in rows}) == len(rows)
     return {key: default.strip("`") for key, default, _ in rows}
@@ -279,19 +280,21 @@ def defined(schema: dict[str, Any]) -> dict[str, Any]:
     return found | {name: value.get("default", "required") for name, value in stream.items()}
 
 
-def test_the_page_lists_every_key_with_its_default(schema: dict[str, Any], tmp_path: Path) -> None:
+def test_the_reference_lists_every_key_with_its_default(schema: dict[str, Any], tmp_path: Path) -> None:
     page, keys = documented(), defined(schema)
 
     assert page.keys() == keys.keys()
     for key, default in keys.items():
         written = yaml.safe_load(page[key])
-        if key in ("redis.max_age", "stall_seconds"):
+        if key in ("redis.max_age", "stall_seconds", "spool.keep_acknowledged", "privacy.window"):
             written = load(tmp_path, f"redis: {{max_age: {page[key]}}}").redis.max_age
-        if key == "spool.keep_acknowledged":
-            written = load(tmp_path, f"spool: {{keep_acknowledged: {page[key]}}}").spool.keep_acknowledged
         if key == "spool.max_bytes":
             written = load(tmp_path, f"spool: {{max_bytes: {page[key]}}}").spool.max_bytes
         assert written == default, key
+
+
+def test_the_reference_is_as_the_code_says() -> None:
+    assert (ROOT / "docs/reference.md").read_text() == reference()
 
 
 def test_the_pages_examples_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

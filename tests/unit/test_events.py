@@ -20,17 +20,20 @@ from jsonschema import Draft202012Validator
 
 from emotiond import events
 from emotiond.events import (
+    AGGREGATE_TYPE,
     DOWN_TYPE,
     ENDED_TYPE,
     FRAME_TYPE,
     HEARTBEAT_TYPE,
     UP_TYPE,
+    AggregateEvent,
     Box,
     EntryIds,
     Face,
     FrameEvent,
     Smoothed,
     StatusEvent,
+    aggregate_fields,
     format_id,
     frame_fields,
     json_schema,
@@ -52,6 +55,10 @@ PROBABILITIES = {
     "angry": 0.01, "disgust": 0.0, "fear": 0.01, "happy": 0.88, "neutral": 0.07, "sad": 0.02, "surprise": 0.01}
 FACE = Face(7, Box(812, 240, 96, 121), 0.93, "happy", 0.88, PROBABILITIES, Smoothed("happy", 0.83), False)
 EVENT = FrameEvent("lobby", 1234, 41.133, "rtcp", 1920, 1080, {"site": "hq", "floor": "2"}, [FACE], "emotionnet-1.0.0")
+WINDOW = AggregateEvent(
+    "lobby", "2026-01-31T12:00:00.000000Z", "2026-01-31T12:01:00.000000Z", 900, 5, 310, 1702,
+    {"angry": 12, "disgust": 0, "fear": 3, "happy": 801, "neutral": 640, "sad": 44, "surprise": 61}, 141,
+    {"site": "hq", "floor": "2"}, "emotionnet-1.0.0", "counting smiles")
 STATUS = {
     UP_TYPE: StatusEvent("lobby"),
     DOWN_TYPE: StatusEvent("lobby", "stall", "nothing came for 10 s"),
@@ -233,6 +240,23 @@ def test_the_pages_body_is_one_of_the_built_in_model() -> None:
     VALIDATOR.validate(body)
     assert msgspec.convert(body, FrameEvent) == EVENT
     assert tuple(body["faces"][0]["probabilities"]) == LABELS == load_info().labels
+
+
+def test_the_page_tells_of_windows_what_is_in_them() -> None:
+    body = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
+
+    VALIDATOR.validate(body)
+    assert msgspec.convert(body, AggregateEvent) == WINDOW
+    assert sum(WINDOW.emotions.values()) + WINDOW.unsure == WINDOW.faces
+    assert set(chain(*table("Body of `emotiond.aggregate.v1`"))) == properties("AggregateEvent")
+    fields = aggregate_fields(WINDOW, AT_US, 899, "edge-1")
+    assert fields.keys() == frame_fields(EVENT, AT_US, "edge-1").keys()
+    assert (fields["type"], fields["id"]) == (AGGREGATE_TYPE.encode(), f"lobby/{AT_US}/899".encode())
+
+
+def test_no_body_is_taken_for_another_one() -> None:
+    for body in (EVENT, WINDOW, *STATUS.values()):
+        VALIDATOR.validate(msgspec.to_builtins(body))       # fits exactly one
 
 
 class EnoughError(Exception):

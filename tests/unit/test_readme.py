@@ -14,7 +14,7 @@ from emotiontrain.cli import build_parser as build_training_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PAGES = [page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
 
 
 def blocks(kind: str, text: str = README) -> list[str]:
@@ -22,9 +22,10 @@ def blocks(kind: str, text: str = README) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Returns the lines of README and docs/training.md that call one of the two commands."""
-    lines = [line.strip() for text in (README, TRAINING) for block in blocks("sh", text) for line in block.splitlines()]
-    return [line for line in lines if re.match(r"(\.venv/bin/)?emotion(d|train) |torchrun ", line)]
+    """Returns the lines of all pages that call one of the two commands, without where their output goes."""
+    lines = [line.strip() for text in PAGES for block in blocks("sh", text) for line in block.splitlines()]
+    calls = [line for line in lines if re.match(r"(\.venv/bin/)?emotion(d|train) |torchrun ", line)]
+    return [re.split(r"\s(?:2?>|\||&)", line)[0] for line in calls]
 
 
 def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:

@@ -1,13 +1,15 @@
 """`emotiond tail` shows events, and passes over what other writers put beside them."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
 from emotiond.commands import tail
-from emotiond.events import FRAME_TYPE, Box, Face, FrameEvent, Smoothed, frame_fields
+from emotiond.events import FRAME_TYPE, Box, Face, FrameEvent, Smoothed, aggregate_fields, frame_fields
+from tests.unit.test_events import AT_US, WINDOW
 
 FACE = Face(7, Box(812, 240, 96, 121), 0.93, "happy", 0.88, {"happy": 0.88}, Smoothed("happy", 0.83), False)
 EVENT = FrameEvent("lobby", 1234, 41.133, "rtcp", 1920, 1080, {}, [FACE], "emotionnet-1.0.0")
@@ -29,6 +31,14 @@ def test_a_frames_event_is_a_line_for_each_face_or_one_of_json(capfd: pytest.Cap
     assert line.count("\n") == 1
     assert json.loads(line)["data"] == msgspec.json.decode(FIELDS["data"])
     assert json.loads(line)["type"] == FRAME_TYPE
+
+
+def test_a_windows_event_is_a_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+    row = shown(capfd, aggregate_fields(WINDOW, AT_US, 899, "edge-1"), as_json=False) or ""
+
+    assert re.split(r"\s+", row.strip(), maxsplit=2) == [
+        WINDOW.start, "lobby", f"to {WINDOW.end}: 1702 faces in 310 frames with 5 or more: angry 12, fear 3, "
+                               "happy 801, neutral 640, sad 44, surprise 61, unsure 141"]
 
 
 @pytest.mark.parametrize("changed", [

@@ -14,7 +14,7 @@ from emotiond.events import FrameEvent
 from emotiond.frames import Drop, Frame
 from emotiond.timeline import MOST_WAITING
 from emotionnet.weights import LABELS
-from tests.support.frames import FACE, HAPPY, NEUTRAL, Stage, certain
+from tests.support.frames import FACE, Stage
 from tests.support.threads import join, spawn
 from tests.support.waiting import poll
 
@@ -73,29 +73,16 @@ def test_a_frame_that_failed_holds_nothing_up_and_is_counted() -> None:
     assert (counts.analyzed, counts.dropped[Drop.INFERENCE_ERROR], counts.in_flight) == (3, 1, 0)
 
 
-@pytest.mark.parametrize("empty", [True, False])
-def test_a_frame_without_a_face_is_an_event_only_where_wanted(empty: bool) -> None:
-    stage = Stage(empty=empty)
+def test_a_frame_without_a_face_is_an_event_too() -> None:
+    stage = Stage()
 
     stage.deliver(0)
     stage.deliver(1, FACE)
     stage.deliver(2)
 
-    assert stage.frames == ([0, 1, 2] if empty else [1])
+    assert stage.frames == [0, 1, 2]
+    assert [len(event.faces) for event in stage.events] == [0, 1, 0]
     assert stage.ledger.snapshot()["lobby"].analyzed == 3
-
-
-def test_faces_and_emotions_are_counted() -> None:
-    stage = Stage()
-
-    stage.deliver(0, [*FACE, [300, 80, 60, 70]], [certain(HAPPY), certain(NEUTRAL)])
-    stage.deliver(1, FACE, [certain(HAPPY)])
-    stage.deliver(2, failed=True)
-
-    assert stage.sample("faces_detected") == 3
-    assert stage.sample("faces_classified", emotion="happy") == 2
-    assert stage.sample("faces_classified", emotion="neutral") == 1
-    assert stage.sample("faces_classified", emotion="sad") == 0
 
 
 def test_the_same_analyses_make_the_same_bytes_in_any_order() -> None:

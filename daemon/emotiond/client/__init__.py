@@ -15,10 +15,10 @@ from emotiond.config import RedisConfig, read_secret
 from emotiond.config_file import make_config
 from emotiond.config_values import NAME
 from emotiond.errors import ConfigError
-from emotiond.events import Box, Face, FrameEvent, Smoothed, StatusEvent, parse_id
+from emotiond.events import AggregateEvent, Box, Face, FrameEvent, Smoothed, StatusEvent, parse_id
 
-__all__ = ["Box", "ConfigError", "Event", "Face", "FrameEvent", "RefusedError", "Smoothed", "StatusEvent",
-           "Subscription", "subscribe"]
+__all__ = ["AggregateEvent", "Box", "ConfigError", "Event", "Face", "FrameEvent", "RefusedError", "Smoothed",
+           "StatusEvent", "Subscription", "subscribe"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

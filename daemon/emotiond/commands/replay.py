@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emotiond.commands.replay_report import Result, make_console, print_report
+from emotiond.commands.replay_report import Result, make_console, print_counts, print_report
 from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config, make_stream_config
@@ -43,14 +43,17 @@ def main(args: argparse.Namespace) -> int:
     sources = dict(_named(_expand(args.sources)))
     if args.blur and not args.annotate:
         raise UsageError("--blur: hides the faces of an annotated video or picture; add --annotate FILE")
+    aggregate = config.privacy.mode == "aggregate"
+    if aggregate and (args.annotate or args.timeline or args.table):
+        raise UsageError(
+            "--annotate, --timeline, --table: show single faces, and privacy.mode is aggregate; leave them out")
     files = plan_files(args.events, args.annotate, args.timeline, args.table, sources)
     interrupted = False
     with contextlib.ExitStack() as stack:
         outputs = _open_outputs(files, sources, args.blur, load_model_info(config).labels)
         stack.callback(outputs.close)
         sink = Sink(stack, config, args.events, outputs)
-        pipeline = Pipeline(config.model_copy(update={"publish_empty": True}), sink.emit,
-                            wait_for_room=sink.wait_for_room)
+        pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room, emit_aggregate=sink.emit_aggregate)
         sink.connect(stack, pipeline)
         pipeline.start()
         results: list[Result] = []
@@ -71,7 +74,8 @@ def main(args: argparse.Namespace) -> int:
         for text in outputs.failures:
             _complain(text)
         sink.drain()
-    print_report(results, make_console(sys.stderr if str(args.events) == "-" else sys.stdout))
+    console = make_console(sys.stderr if str(args.events) == "-" else sys.stdout)
+    (print_counts if aggregate else print_report)(results, console)
     if interrupted:
         return 130
     if all(result.error and not result.read for result in results):
@@ -126,7 +130,7 @@ def _replay(
     begin = time.monotonic()
     thread = pipeline.read(name)
     try:
-        while thread.is_alive() or pipeline.ledger.snapshot()[name].in_flight:
+        while not pipeline.has_stopped(name):
             thread.join(0.02)
             if sink.failure or any(crew.failed.is_set() for crew in (pipeline.analyzing, pipeline.reading, sink.crew)):
                 break

@@ -74,6 +74,19 @@ def print_report(results: list[Result], console: Console) -> None:
         _print_tracks(videos, shown, console)
 
 
+def print_counts(results: list[Result], console: Console) -> None:
+    """Prints how many frames were analysed, where nothing else may be told of them."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stream", no_wrap=True)
+    for title in ("frames", "dropped", "fps"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for r in results:
+        if r.read:
+            rate = (r.read - r.dropped) / max(r.seconds, 1e-6)
+            table.add_row(r.name, str(r.read), str(r.dropped), f"{rate:.1f}")
+    console.print(table)
+
+
 def _summary_table(results: list[Result], shown: int) -> Table:
     """A line for each video, with the `shown` most frequent emotions of faces that did not abstain."""
     drops = any(result.dropped for result in results)

@@ -14,11 +14,12 @@ from emotiond.config import Config
 from emotiond.crew import Crew
 from emotiond.embedded import embedded_valkey
 from emotiond.errors import UnavailableError
-from emotiond.events import FrameEvent, frame_fields, to_json_line
+from emotiond.events import AggregateEvent, FrameEvent, aggregate_fields, frame_fields, to_json_line
 from emotiond.frames import Frame
 from emotiond.outputs.files import not_written
 from emotiond.outputs.outputs import Outputs
 from emotiond.pipeline import Pipeline
+from emotiond.privacy import Moment
 from emotiond.publisher import Publisher
 from emotiond.spool import Spool
 from emotiond.store import Store, describe
@@ -110,14 +111,20 @@ class Sink:
         result.emotions.update(face.emotion for face in event.faces if not face.abstained)
         if self.keep_events:
             result.events.append(event)
-        fields = frame_fields(event, frame.captured_us, self._config.instance)
+        self._write(event.stream, frame_fields(event, frame.captured_us, self._config.instance), frame)
+
+    def emit_aggregate(self, event: AggregateEvent, last: Moment) -> None:
+        """Takes the event of a window, under `privacy.mode: aggregate`."""
+        self._write(event.stream, aggregate_fields(event, last.captured_us, last.index, self._config.instance), last)
+
+    def _write(self, stream: str, fields: dict[str, bytes], of: Frame | Moment) -> None:
         if self._file and not self.failure:
             try:
                 self._file.write(to_json_line(fields))
             except OSError as error:
                 self.failure = error
         if self._spool:
-            self._spool.put(event.stream, fields, frame.captured_us, frame.arrived, frame.arrived_us)
+            self._spool.put(stream, fields, of.captured_us, of.arrived, of.arrived_us)
 
     def wait_for_room(self, stopped: Callable[[], bool]) -> None:
         """Holds the reader back while Redis does not take the events."""

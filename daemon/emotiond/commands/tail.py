@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 import msgspec
 import redis.exceptions
@@ -9,10 +10,11 @@ import redis.exceptions
 from emotiond.client.reader import Reader
 from emotiond.config_file import load_config, make_config
 from emotiond.errors import ConfigError, UnavailableError
-from emotiond.events import FRAME_TYPE, FrameEvent, to_json_line
+from emotiond.events import AGGREGATE_TYPE, FRAME_TYPE, AggregateEvent, FrameEvent, to_json_line
 from emotiond.store import describe
 
 DEFAULT_URL = "redis://localhost:6379/0"
+_SHOWN = (FRAME_TYPE.encode(), AGGREGATE_TYPE.encode())
 HEADER = f"{'time':27} {'stream':16} {'frame':>7} {'track':>5} {'box':>19} {'emotion':9} {'conf':>5}  smoothed"
 
 
@@ -47,7 +49,7 @@ def _follow(reader: Reader, args: argparse.Namespace) -> None:
 
 def _print(fields: dict[str, bytes], as_json: bool) -> bool:
     """Prints one event and returns True; entries of other writers, which a key may hold too, are passed over."""
-    if not {"type", "data", "time"} <= fields.keys() or not (as_json or fields["type"] == FRAME_TYPE.encode()):
+    if not {"type", "data", "time"} <= fields.keys() or not (as_json or fields["type"] in _SHOWN):
         return False
     try:
         shown = _json_line(fields) if as_json else _table_rows(fields)
@@ -64,13 +66,24 @@ def _json_line(fields: dict[str, bytes]) -> bytes:
 
 
 def _table_rows(fields: dict[str, bytes]) -> bytes:
-    """Returns a line for each face, in which nothing commands the terminal."""
-    event, time_ = msgspec.json.decode(fields["data"], type=FrameEvent), fields["time"].decode()
+    """Returns a line for each face, or one for a window's counts, in which nothing commands the terminal."""
     rows: list[str] = []
+    if fields["type"] == AGGREGATE_TYPE.encode():
+        rows.append(_window_row(msgspec.json.decode(fields["data"], type=AggregateEvent)))
+    else:
+        rows += _face_rows(msgspec.json.decode(fields["data"], type=FrameEvent), fields["time"].decode())
+    return "".join(f"{row if row.isprintable() else repr(row)[1:-1]}\n" for row in rows).encode()
+
+
+def _window_row(event: AggregateEvent) -> str:
+    counts = [f"{name} {count}" for name, count in event.emotions.items() if count]
+    return (f"{event.start:27} {event.stream:16} to {event.end}: {event.faces} faces in {event.counted} frames with "
+            f"{event.min_group} or more: {', '.join([*counts, f'unsure {event.unsure}'])}")
+
+
+def _face_rows(event: FrameEvent, time_: str) -> Iterator[str]:
     for face in event.faces:
         box = f"{face.box.x},{face.box.y} {face.box.width}x{face.box.height}"
         mark = " (abstained)" if face.abstained else ""
-        row = (f"{time_:27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} {face.emotion:9} "
+        yield (f"{time_:27} {event.stream:16} {event.frame:7} {face.track_id:5} {box:>19} {face.emotion:9} "
                f"{face.confidence:5.2f}  {face.smoothed.emotion} {face.smoothed.confidence:.2f}{mark}")
-        rows.append(row if row.isprintable() else repr(row)[1:-1])
-    return "".join(f"{row}\n" for row in rows).encode()

@@ -1,0 +1,1 @@
+"""The live page: what the daemon sees now, for people who look at it."""
