@@ -26,7 +26,9 @@ from tests.support.rtsp import Mount, RtspServer, rtsp_server_works
 ORDER = ("unit", "fuzz", "integration", "faults", "deploy")
 """Folders from fast to slow."""
 
-DATA = Path(os.environ.get("EMOTIOND_DATA") or Path(__file__).parents[2] / "shared" / "data")
+_KEPT = "PYTEST_EMOTIOND_DATA"      # for the processes of pytest-xdist, which begin when the variable below is gone
+DATA = Path(os.environ.get("EMOTIOND_DATA") or os.environ.get(_KEPT) or Path(__file__).parents[2] / "shared" / "data")
+os.environ[_KEPT] = str(DATA)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a shell's background job; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,7 +51,9 @@ class Stage:
         jpeg = self.preview.jpeg(name)
         if jpeg is None:
             return None
-        return float(np.mean(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)))
+        pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        return float(pixels.mean())
 
 
 def test_what_was_masked_when_a_picture_was_taken_stays_so_and_goes_with_its_stream() -> None:

@@ -38,7 +38,8 @@ def main(args: argparse.Namespace) -> int:
     with as_file(files("emotiond.demo").joinpath("portrait.mp4")) as clip, embedded_valkey() as url:
         config = make_config({
             "instance": "demo", "streams": {STREAM: {"source": str(clip)}}, "redis": {"url": url},
-            "spool": {"path": "memory"}, "http": {"listen": "127.0.0.1:0"}})
+            "spool": {"path": "memory"}, "http": {"listen": "127.0.0.1:0"},
+            "responsible_use": {"purpose": "a demonstration"}})
         console.print(f"A Valkey runs at {url}. The clip (a portrait of astronaut Eileen Collins, NASA, public domain) "
                       "goes through the daemon; this table is read back from Redis, a row for each half second:")
         service = Service(config, url, Playback(speed=args.speed))
