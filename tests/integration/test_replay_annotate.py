@@ -1,9 +1,12 @@
 """`emotiond replay --annotate`: what is drawn is read back from the pixels and held against the events."""
 
 import json
+import re
 import signal
 import sys
+from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,17 @@ from emotiond.draw import text_size
 from emotiond.palette import EMOTIONS, UNSURE, to_rgb
 from tests.support.commands import Ended, call, replay_apart
 from tests.support.disks import small_disk
-from tests.support.pictures import Picture, face_frames, numbered_frames, read_picture, smiling_face, write_photo
+from tests.support.pictures import (
+    Picture,
+    Place,
+    face_frames,
+    numbered_frames,
+    read_picture,
+    smiling_face,
+    write_photo,
+)
 from tests.support.videos import write_repeated, write_video
-from tests.support.waiting import poll
+from tests.support.waiting import free_port, poll
 
 START = "2026-01-31T12:00:00Z"
 DEMO = Path(sys.modules["emotiond"].__file__ or "").parent / "demo" / "portrait.mp4"
@@ -99,6 +110,24 @@ def assert_drawn(pictures: list[Picture], events: list[dict[str, Any]]) -> int:
     return faces
 
 
+@dataclass(frozen=True)
+class Demo:
+    """The demo's clip, annotated plainly and blurred, and the bodies of the events of all its frames."""
+
+    plain: Path
+    blurred: Path
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    plain, events = annotate(DEMO, folder, target="plain.mp4")
+    blurred, same = annotate(DEMO, folder, "--blur", target="blurred.mp4")
+    assert same == events
+    return Demo(plain, blurred, events)
+
+
 def moving(number: int) -> list[tuple[float, float, float]]:
     """A head that goes to the right, ten pixels a picture."""
     return [(40 + 10 * number, 30 + 3 * (number % 5), 250)]
@@ -137,27 +166,24 @@ def test_boxes_are_where_the_events_say_in_every_frame_at_its_own_time(
         assert np.abs(there[corner].astype(int) - original[corner]).mean() < 4
 
 
-def test_the_demos_clip_has_all_its_frames_with_faces_and_without(tmp_path: Path) -> None:
-    annotated, events = annotate(DEMO, tmp_path)
-
-    pictures, times = read(annotated)
+def test_the_demos_clip_has_all_its_frames_with_faces_and_without(demo: Demo) -> None:
+    pictures, times = read(demo.plain)
+    events = demo.events
     assert len(pictures) == len(events) == 180
     assert times == pytest.approx([event["pts"] for event in events], abs=2e-6)
     assert sum(not event["faces"] for event in events) > 10
     assert assert_drawn(pictures, events) == 140
     assert min(later - earlier for earlier, later in pairwise(times)) > 0
-    content = annotated.read_bytes()
+    content = demo.plain.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")      # it plays before all of it is there
 
 
-def test_colours_stay_as_they_are_and_so_does_what_the_file_says_of_them(tmp_path: Path) -> None:
-    annotated, _ = annotate(DEMO, tmp_path)
-
-    with av.open(str(DEMO)) as original, av.open(str(annotated)) as copy:
+def test_colours_stay_as_they_are_and_so_does_what_the_file_says_of_them(demo: Demo) -> None:
+    with av.open(str(DEMO)) as original, av.open(str(demo.plain)) as copy:
         one, other = original.streams.video[0].codec_context, copy.streams.video[0].codec_context
         for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
             assert getattr(one, tag) == getattr(other, tag)
-    for before, after in zip(read(DEMO)[0][::20], read(annotated)[0][::20], strict=True):
+    for before, after in zip(read(DEMO)[0][::20], read(demo.plain)[0][::20], strict=True):
         unlike = np.abs(after[:360].astype(int) - before).max(axis=-1)
         assert np.median(unlike) <= 3
 
@@ -179,9 +205,10 @@ def test_events_are_byte_identical_with_and_without_other_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    video = write_video(tmp_path / "walk.mp4", face_frames(60, where=lambda n: moving(n) if n < 50 else []))
     all_of_them = ["--annotate", "out.mp4", "--blur", "--timeline", "chart.html", "--table", "table.csv"]
     for name, outputs in (("alone", []), ("annotated", ["--annotate", "out.mp4"]), ("all", all_of_them)):
-        assert call("replay", DEMO, "--start-time", START, "--events", f"{name}.jsonl", *outputs).code == 0
+        assert call("replay", video, "--start-time", START, "--events", f"{name}.jsonl", *outputs).code == 0
 
     assert (tmp_path / "annotated.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
     assert (tmp_path / "all.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
@@ -195,17 +222,15 @@ def found_again(video: Path, folder: Path, score: float) -> list[dict[str, Any]]
     return bodies(folder / "again.jsonl")
 
 
-def test_blurred_faces_are_found_no_more_and_others_are(tmp_path: Path) -> None:
-    plain, events = annotate(DEMO, tmp_path, target="plain.mp4")
-    blurred, _ = annotate(DEMO, tmp_path, "--blur", target="blurred.mp4")
-
+def test_blurred_faces_are_found_no_more_and_others_are(demo: Demo, tmp_path: Path) -> None:
+    events = demo.events
     seen = sum(len(event["faces"]) for event in events)
-    again = found_again(plain, tmp_path, 0.6)
-    hidden = found_again(blurred, tmp_path, 0.2)
+    again = found_again(demo.plain, tmp_path, 0.6)
+    hidden = found_again(demo.blurred, tmp_path, 0.2)
     assert sum(len(event["faces"]) for event in again) > 0.9 * seen
     believed = [face["score"] for event in events for face in event["faces"]]
     assert max(face["score"] for event in hidden for face in event["faces"]) < 0.6 < 0.7 * np.median(believed)
-    for one, other, event in zip(read(plain)[0], read(blurred)[0], events, strict=True):
+    for one, other, event in zip(read(demo.plain)[0], read(demo.blurred)[0], events, strict=True):
         for face in event["faces"]:
             inside = inner(face["box"])
             assert detail(other[inside]) < 0.15 * detail(one[inside])
@@ -235,6 +260,25 @@ def test_a_face_is_blurred_too_in_frames_that_it_was_missed_in(tmp_path: Path) -
     box = events[9]["faces"][0]["box"]
     for original, picture in zip(pictures, read(blurred)[0], strict=True):
         assert detail(picture[inner(box)]) < 0.1 * detail(original[inner(box)])
+
+
+@pytest.mark.parametrize("setting", ["score: 0.99", "min_face: 300", "max_faces: 1"])
+def test_faces_that_the_configuration_leaves_out_are_blurred_too(setting: str, tmp_path: Path) -> None:
+    left: Place = (60, 80, 200)
+    pictures = list(face_frames(3, where=lambda n: [left, (360, 40, 260)]))
+    photo = write_photo(tmp_path / "photo.jpg", pictures[0])
+    (tmp_path / "few.yaml").write_text(f"detector: {{{setting}}}\n")
+
+    for source, target in ((write_video(tmp_path / "a.mp4", pictures), "out.mp4"), (photo, "out.png")):
+        ended = call("replay", source, "-c", tmp_path / "few.yaml", "--events", tmp_path / "few.jsonl",
+                     "--annotate", tmp_path / target, "--blur")
+
+        assert (ended.code, ended.err) == (0, "")
+        assert all(len(event["faces"]) < 2 for event in bodies(tmp_path / "few.jsonl"))
+        for picture in read(tmp_path / target)[0] if target == "out.mp4" else [read_picture(tmp_path / target)]:
+            for x, y, side in (left, (360, 40, 260)):
+                middle = np.s_[round(y + side / 3):round(y + 2 * side / 3), round(x + side / 3):round(x + 2 * side / 3)]
+                assert detail(picture[middle]) < 0.1 * detail(pictures[0][middle])
 
 
 def test_a_picture_is_annotated_and_blurred(tmp_path: Path) -> None:
@@ -284,6 +328,29 @@ def test_pictures_of_any_size_become_a_video(size: tuple[int, int], tmp_path: Pa
     annotated, events = annotate(video, tmp_path)
 
     assert len(events) == len(read(annotated)[0]) == 3
+
+
+def test_pictures_wider_than_h264_has_them_are_said_with_a_mend(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mkv", numbered_frames(2, 16_400, 32), codec="ffv1", pix_fmt="gray")
+
+    ended = call("replay", video, "--annotate", tmp_path / "out.mp4")
+
+    assert (ended.code, len(ended.lines)) == (1, 1)
+    assert re.search(r"out\.mp4: .* 16400 x \d+ .*16384.*; leave --annotate out, or scale the video", ended.err)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_picture_too_wide_for_jpeg_is_said_with_a_mend_and_is_a_png(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wide.png"), np.full((32, 66_000), 128, np.uint8))
+
+    ended = call("replay", tmp_path / "wide.png", "--annotate", tmp_path / "out.jpg")
+
+    assert (ended.code, ended.lines) == (1, [
+        f"emotiond: {tmp_path / 'out.jpg'}: a picture of 66000 x 32 pixels is too large for .jpg; name a .png, or give "
+        "a smaller picture"])
+    assert not (tmp_path / "out.jpg").exists()
+    assert call("replay", tmp_path / "wide.png", "--annotate", tmp_path / "out.png").code == 0
+    assert read_picture(tmp_path / "out.png").shape == (32, 66_000, 3)
 
 
 def test_an_interrupted_replay_leaves_a_video_of_what_was_seen(tmp_path: Path) -> None:
@@ -371,3 +438,37 @@ def test_what_cannot_be_written_is_said_before_anything_is_analysed(tmp_path: Pa
         assert words in ended.err
     assert video.read_bytes() == content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["smile.mp4"]
+
+
+def test_a_replay_that_is_refused_or_opens_nothing_leaves_files_as_they_are(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "smile.mp4", face_frames(3, 320, 240))
+    (tmp_path / "broken.mp4").write_text("no video")
+    names = ["events.jsonl", "out.mp4", "table.csv", "chart.html"]
+    if find_spec("pyarrow"):
+        names.append("table.parquet")
+    for name in names:
+        (tmp_path / name).write_text("of yesterday")
+    unreachable = f"redis://127.0.0.1:{free_port()}/0"
+
+    for table in names[2::2]:
+        outputs = [argument for option, name in zip(
+            ("--events", "--annotate", "--table", "--timeline"), [*names[:2], table, names[3]], strict=True)
+            for argument in (option, tmp_path / name)]
+        assert refuse(video, "--redis", unreachable, *outputs).code == 69
+        assert call("replay", tmp_path / "broken.mp4", *outputs).code == 66
+        assert call("replay", video, "--start-time", "yesterday", *outputs).code == 2
+
+        assert {name: (tmp_path / name).read_text() for name in names} == dict.fromkeys(names, "of yesterday")
+
+
+@pytest.mark.parametrize("mode", ["frames", "aggregate"])
+def test_a_video_without_a_face_leaves_no_events_of_yesterday(mode: str, tmp_path: Path) -> None:
+    wall = write_video(tmp_path / "wall.mp4", numbered_frames(3, 320, 240))
+    (tmp_path / "mode.yaml").write_text(f"privacy: {{mode: {mode}}}\n")
+    (tmp_path / "events.jsonl").write_text("of yesterday")
+    table = ["--table", tmp_path / "table.csv"] if mode == "frames" else []
+
+    ended = call("replay", wall, "-c", tmp_path / "mode.yaml", "--events", tmp_path / "events.jsonl", *table)
+
+    assert (ended.code, (tmp_path / "events.jsonl").read_text()) == (0, "")
+    assert not table or (tmp_path / "table.csv").read_text().count("\n") == 1      # the titles
