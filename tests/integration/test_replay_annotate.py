@@ -403,10 +403,12 @@ def test_a_full_picture_is_told_in_one_sentence(tmp_path: Path) -> None:
         f"emotiond: {tmp_path / 'out.png'}: cannot be written (No space left on device); name another file"])
 
 
-def test_a_video_that_could_not_be_ended_does_not_stay(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "smile.mp4", face_frames(60, 320, 240))
+@pytest.mark.parametrize("name", ["out.mp4", "out.png"])
+def test_what_could_not_be_ended_does_not_stay(name: str, tmp_path: Path) -> None:
+    source = (write_photo(tmp_path / "photo.jpg", smiling_face()) if name == "out.png" else
+              write_video(tmp_path / "smile.mp4", face_frames(60, 320, 240)))
     with small_disk(tmp_path / "small") as folder:
-        ended = call("replay", video, "--annotate", folder / "out.mp4")
+        ended = call("replay", source, "--annotate", folder / name)
 
         assert ended.code == 1
         assert "No space left on device" in ended.err
