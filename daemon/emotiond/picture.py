@@ -90,6 +90,11 @@ class Picture:
         self._upright = (_even_aspect(frame.width, pixel_aspect), frame.height)
         self.width, self.height = self._upright if self._quarter_turns % 2 == 0 else self._upright[::-1]
 
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(plane.buffer_size for plane in self._frame.planes)
+
     def detector_view(
         self, scalers: "Scalers", width: int, region: Rectangle = WHOLE, masks: tuple[Rectangle, ...] = ()
     ) -> DetectorView:

@@ -1,8 +1,7 @@
 """`emotiond replay --annotate`: what is drawn is read back from the pixels and held against the events."""
 
-import json
 import signal
-import sys
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -16,43 +15,22 @@ from numpy.typing import NDArray
 
 from emotiond.draw import text_size
 from emotiond.palette import EMOTIONS, UNSURE, to_rgb
-from tests.support.commands import Ended, call, replay_apart
-from tests.support.disks import small_disk
-from tests.support.pictures import Picture, face_frames, numbered_frames, read_picture, smiling_face, write_photo
+from tests.support.commands import call, replay_apart
+from tests.support.pictures import (
+    Picture,
+    Place,
+    face_frames,
+    numbered_frames,
+    read_picture,
+    smiling_face,
+    write_photo,
+)
+from tests.support.replays import DEMO, START, annotate, bodies, read
 from tests.support.videos import write_repeated, write_video
 from tests.support.waiting import poll
 
-START = "2026-01-31T12:00:00Z"
-DEMO = Path(sys.modules["emotiond"].__file__ or "").parent / "demo" / "portrait.mp4"
 COLOURS = {**EMOTIONS, None: UNSURE}
 NEAR = 2      # pixels between an edge as the event says and as it is drawn and coded
-
-
-def annotate(
-    source: Path, folder: Path, *more: str | Path, target: str = "out.mp4"
-) -> tuple[Path, list[dict[str, Any]]]:
-    """Replays a source; returns the annotated one and the bodies of the events of all frames."""
-    (folder / "all.yaml").write_text("publish_empty: true\n")
-    ended = call("replay", source, "-c", folder / "all.yaml", "--start-time", START, "--annotate", folder / target,
-                 "--events", folder / "all.jsonl", *more)
-    assert (ended.code, ended.err) == (0, "")
-    return folder / target, bodies(folder / "all.jsonl")
-
-
-def bodies(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line)["data"] for line in file.read_text().splitlines()]
-
-
-def read(path: Path) -> tuple[list[Picture], list[float]]:
-    """Returns a video's pictures as a player shows them, and their times."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        assert stream.sample_aspect_ratio in (None, 1)
-        frames = list(container.decode(stream))
-        assert all(frame.rotation == 0 for frame in frames)
-        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames], [
-            float(frame.time) for frame in frames]
 
 
 def length(path: Path) -> float:
@@ -99,6 +77,24 @@ def assert_drawn(pictures: list[Picture], events: list[dict[str, Any]]) -> int:
     return faces
 
 
+@dataclass(frozen=True)
+class Demo:
+    """The demo's clip, annotated plainly and blurred, and the bodies of the events of all its frames."""
+
+    plain: Path
+    blurred: Path
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    plain, events = annotate(DEMO, folder, target="plain.mp4")
+    blurred, same = annotate(DEMO, folder, "--blur", target="blurred.mp4")
+    assert same == events
+    return Demo(plain, blurred, events)
+
+
 def moving(number: int) -> list[tuple[float, float, float]]:
     """A head that goes to the right, ten pixels a picture."""
     return [(40 + 10 * number, 30 + 3 * (number % 5), 250)]
@@ -137,27 +133,24 @@ def test_boxes_are_where_the_events_say_in_every_frame_at_its_own_time(
         assert np.abs(there[corner].astype(int) - original[corner]).mean() < 4
 
 
-def test_the_demos_clip_has_all_its_frames_with_faces_and_without(tmp_path: Path) -> None:
-    annotated, events = annotate(DEMO, tmp_path)
-
-    pictures, times = read(annotated)
+def test_the_demos_clip_has_all_its_frames_with_faces_and_without(demo: Demo) -> None:
+    pictures, times = read(demo.plain)
+    events = demo.events
     assert len(pictures) == len(events) == 180
     assert times == pytest.approx([event["pts"] for event in events], abs=2e-6)
     assert sum(not event["faces"] for event in events) > 10
     assert assert_drawn(pictures, events) == 140
     assert min(later - earlier for earlier, later in pairwise(times)) > 0
-    content = annotated.read_bytes()
+    content = demo.plain.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")      # it plays before all of it is there
 
 
-def test_colours_stay_as_they_are_and_so_does_what_the_file_says_of_them(tmp_path: Path) -> None:
-    annotated, _ = annotate(DEMO, tmp_path)
-
-    with av.open(str(DEMO)) as original, av.open(str(annotated)) as copy:
+def test_colours_stay_as_they_are_and_so_does_what_the_file_says_of_them(demo: Demo) -> None:
+    with av.open(str(DEMO)) as original, av.open(str(demo.plain)) as copy:
         one, other = original.streams.video[0].codec_context, copy.streams.video[0].codec_context
         for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
             assert getattr(one, tag) == getattr(other, tag)
-    for before, after in zip(read(DEMO)[0][::20], read(annotated)[0][::20], strict=True):
+    for before, after in zip(read(DEMO)[0][::20], read(demo.plain)[0][::20], strict=True):
         unlike = np.abs(after[:360].astype(int) - before).max(axis=-1)
         assert np.median(unlike) <= 3
 
@@ -179,9 +172,10 @@ def test_events_are_byte_identical_with_and_without_other_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    video = write_video(tmp_path / "walk.mp4", face_frames(60, where=lambda n: moving(n) if n < 50 else []))
     all_of_them = ["--annotate", "out.mp4", "--blur", "--timeline", "chart.html", "--table", "table.csv"]
     for name, outputs in (("alone", []), ("annotated", ["--annotate", "out.mp4"]), ("all", all_of_them)):
-        assert call("replay", DEMO, "--start-time", START, "--events", f"{name}.jsonl", *outputs).code == 0
+        assert call("replay", video, "--start-time", START, "--events", f"{name}.jsonl", *outputs).code == 0
 
     assert (tmp_path / "annotated.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
     assert (tmp_path / "all.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
@@ -195,17 +189,15 @@ def found_again(video: Path, folder: Path, score: float) -> list[dict[str, Any]]
     return bodies(folder / "again.jsonl")
 
 
-def test_blurred_faces_are_found_no_more_and_others_are(tmp_path: Path) -> None:
-    plain, events = annotate(DEMO, tmp_path, target="plain.mp4")
-    blurred, _ = annotate(DEMO, tmp_path, "--blur", target="blurred.mp4")
-
+def test_blurred_faces_are_found_no_more_and_others_are(demo: Demo, tmp_path: Path) -> None:
+    events = demo.events
     seen = sum(len(event["faces"]) for event in events)
-    again = found_again(plain, tmp_path, 0.6)
-    hidden = found_again(blurred, tmp_path, 0.2)
+    again = found_again(demo.plain, tmp_path, 0.6)
+    hidden = found_again(demo.blurred, tmp_path, 0.2)
     assert sum(len(event["faces"]) for event in again) > 0.9 * seen
     believed = [face["score"] for event in events for face in event["faces"]]
     assert max(face["score"] for event in hidden for face in event["faces"]) < 0.6 < 0.7 * np.median(believed)
-    for one, other, event in zip(read(plain)[0], read(blurred)[0], events, strict=True):
+    for one, other, event in zip(read(demo.plain)[0], read(demo.blurred)[0], events, strict=True):
         for face in event["faces"]:
             inside = inner(face["box"])
             assert detail(other[inside]) < 0.15 * detail(one[inside])
@@ -235,6 +227,25 @@ def test_a_face_is_blurred_too_in_frames_that_it_was_missed_in(tmp_path: Path) -
     box = events[9]["faces"][0]["box"]
     for original, picture in zip(pictures, read(blurred)[0], strict=True):
         assert detail(picture[inner(box)]) < 0.1 * detail(original[inner(box)])
+
+
+@pytest.mark.parametrize("setting", ["score: 0.99", "min_face: 300", "max_faces: 1"])
+def test_faces_that_the_configuration_leaves_out_are_blurred_too(setting: str, tmp_path: Path) -> None:
+    left: Place = (60, 80, 200)
+    pictures = list(face_frames(3, where=lambda n: [left, (360, 40, 260)]))
+    photo = write_photo(tmp_path / "photo.jpg", pictures[0])
+    (tmp_path / "few.yaml").write_text(f"detector: {{{setting}}}\n")
+
+    for source, target in ((write_video(tmp_path / "a.mp4", pictures), "out.mp4"), (photo, "out.png")):
+        ended = call("replay", source, "-c", tmp_path / "few.yaml", "--events", tmp_path / "few.jsonl",
+                     "--annotate", tmp_path / target, "--blur")
+
+        assert (ended.code, ended.err) == (0, "")
+        assert all(len(event["faces"]) < 2 for event in bodies(tmp_path / "few.jsonl"))
+        for picture in read(tmp_path / target)[0] if target == "out.mp4" else [read_picture(tmp_path / target)]:
+            for x, y, side in (left, (360, 40, 260)):
+                middle = np.s_[round(y + side / 3):round(y + 2 * side / 3), round(x + side / 3):round(x + 2 * side / 3)]
+                assert detail(picture[middle]) < 0.1 * detail(pictures[0][middle])
 
 
 def test_a_picture_is_annotated_and_blurred(tmp_path: Path) -> None:
@@ -297,77 +308,3 @@ def test_an_interrupted_replay_leaves_a_video_of_what_was_seen(tmp_path: Path) -
 
     assert (child.returncode, err) == (130, "")
     assert len(read(tmp_path / "out.mp4")[0]) >= len(bodies(events)) > 0
-
-
-def full(path: Path) -> Path:
-    """Makes a file on a disk that is full."""
-    path.symlink_to("/dev/full")
-    return path
-
-
-@pytest.mark.parametrize(("option", "name"), [
-    ("--annotate", "out.mp4"), ("--table", "out.csv"), ("--timeline", "out.html")])
-def test_on_a_full_disk_one_output_fails_in_one_sentence_and_nothing_else_is_lost(
-    option: str, name: str, tmp_path: Path
-) -> None:
-    video = write_video(tmp_path / "smile.mp4", face_frames(20, 320, 240))
-    others = {"--annotate": "ok.mp4", "--table": "ok.csv", "--timeline": "ok.html"}
-    del others[option]
-
-    ended = call("replay", video, "--events", tmp_path / "events.jsonl", option, full(tmp_path / name),
-                 *(argument for key, value in others.items() for argument in (key, tmp_path / value)))
-
-    assert ended.code == 1
-    assert ended.err == f"emotiond: {tmp_path / name}: cannot be written (No space left on device); name another file\n"
-    assert "smile" in ended.out
-    assert len(bodies(tmp_path / "events.jsonl")) == 20
-    for value in others.values():
-        assert (tmp_path / value).stat().st_size > 0
-    if option != "--annotate":
-        assert len(read(tmp_path / "ok.mp4")[0]) == 20
-
-
-def test_a_full_picture_is_told_in_one_sentence(tmp_path: Path) -> None:
-    photo = write_photo(tmp_path / "photo.jpg", smiling_face())
-
-    ended = call("replay", photo, "--annotate", full(tmp_path / "out.png"))
-
-    assert (ended.code, ended.lines) == (1, [
-        f"emotiond: {tmp_path / 'out.png'}: cannot be written (No space left on device); name another file"])
-
-
-def test_a_video_that_could_not_be_ended_does_not_stay(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "smile.mp4", face_frames(60, 320, 240))
-    with small_disk(tmp_path / "small") as folder:
-        ended = call("replay", video, "--annotate", folder / "out.mp4")
-
-        assert ended.code == 1
-        assert "No space left on device" in ended.err
-        assert not list(folder.iterdir())
-
-
-def refuse(*arguments: str | Path) -> Ended:
-    ended = call("replay", *arguments)
-    assert ended.out == ""
-    assert len(ended.lines) == 1
-    return ended
-
-
-def test_what_cannot_be_written_is_said_before_anything_is_analysed(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "smile.mp4", face_frames(3, 320, 240))
-    content = video.read_bytes()
-
-    for arguments, code, words in (
-            (["--annotate", tmp_path / "missing" / "out.mp4"], 1, "No such file or directory"),
-            (["--annotate", tmp_path / "out.avi"], 2, ".mp4"),
-            (["--annotate", video], 2, "is one of the sources"),
-            ([video, "--annotate", tmp_path / "out.mp4"], 2, "one file for 2 sources"),
-            (["--annotate", tmp_path], 2, "is one of the sources"),
-            (["--table", tmp_path / "out.txt"], 2, ".csv or .parquet"),
-            (["--timeline", tmp_path / "out.pdf"], 2, ".html or .png"),
-            (["--blur"], 2, "--annotate")):
-        ended = refuse(video, *arguments)
-        assert ended.code == code, arguments
-        assert words in ended.err
-    assert video.read_bytes() == content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["smile.mp4"]

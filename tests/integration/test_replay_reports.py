@@ -115,6 +115,7 @@ def test_a_parquet_table_whose_disk_fills_up_fails_in_one_sentence_and_the_event
     monkeypatch.setattr("emotiond.outputs.table.GROUP_ROWS", 8)
     with small_disk(tmp_path / "small") as folder:
         ended = call("replay", DEMO, "--table", folder / "out.parquet", "--events", tmp_path / "events.jsonl")
+        assert not list(folder.iterdir())      # without its end nobody could read it
 
     assert ended.code == 1
     assert re.fullmatch(r"emotiond: \S+out\.parquet: cannot be written \(No space left on device\); .*\n", ended.err)
@@ -264,6 +265,19 @@ def test_the_summary_tells_who_was_seen_from_when_to_when_and_how(replayed: Run)
     expected.sort(key=lambda row: -int(row[4]))
     assert rows[:8] == expected[:8]
     assert rows[8:] == [[f"and {len(expected) - 8} more tracks, seen for less"]]
+
+
+def test_the_summary_counts_smoothed_emotions_as_the_events_have_them(replayed: Run) -> None:
+    titles, *rows = (re.split(r"\s{2,}", line.strip()) for line in replayed.ended.out.split("\n\n")[0].splitlines())
+
+    for stream, row in zip(("portrait", "pair"), rows, strict=True):
+        faces = [face for event in replayed.of(stream) for face in event["data"]["faces"]]
+        shown = Counter(face["smoothed"]["emotion"] for face in faces if not face["abstained"])
+        cells = dict(zip(titles, row, strict=True))
+        assert cells["stream"] == stream
+        assert cells["unsure"] == f"{sum(face['abstained'] for face in faces) / len(faces):.0%}"
+        assert cells["emotions"] == ", ".join(
+            f"{emotion} {count / len(faces):.0%}" for emotion, count in shown.most_common(3))
 
 
 def test_of_many_tracks_the_summary_shows_a_few_and_counts_the_rest(tmp_path: Path) -> None:

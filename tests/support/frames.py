@@ -29,11 +29,11 @@ def blank_picture(width: int = 640, height: int = 360) -> Picture:
 
 def make_frame(
     stream: str = "lobby", index: int = 0, *, arrived: float = 0.0, captured_us: int | None = None,
-    pts: float | None = None, clock: Clock = "arrival",
+    pts: float | None = None, clock: Clock = "arrival", size: tuple[int, int] = (640, 360),
 ) -> Frame:
     """Returns a frame; captured 40 ms after the one before it unless said otherwise."""
     captured_us = index * 40_000 if captured_us is None else captured_us
-    return Frame(stream, index, pts, captured_us, clock, arrived, captured_us, blank_picture())
+    return Frame(stream, index, pts, captured_us, clock, arrived, captured_us, blank_picture(*size))
 
 
 def make_analysis(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from emotiond.draw import bgr
 from emotiond.events import Face
-from emotiond.outputs.strip import SECONDS, Strip
+from emotiond.outputs.strip import MOST_FRAMES, SECONDS, Strip
 from emotiond.palette import EMOTIONS, UNSURE
 from tests.support.frames import make_face
 
@@ -51,6 +51,13 @@ def test_uneven_rates_lose_no_column() -> None:
     strip = strip_of([(n * 0.0137, [HAPPY]) for n in range(1000)])
 
     assert shares(strip, EMOTIONS["happy"]).tolist() == [1] * WIDTH
+
+
+def test_what_is_kept_stays_bounded_where_times_stand_still() -> None:
+    strip = strip_of([(1.0, [SAD])] * 100 + [(1.0, [HAPPY])] * MOST_FRAMES)
+
+    assert len(strip._recent) == MOST_FRAMES
+    assert strip._shares == {"happy": MOST_FRAMES}
 
 
 @settings(max_examples=40, deadline=None)

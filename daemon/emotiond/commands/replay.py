@@ -21,6 +21,7 @@ from emotiond.commands.replay_sink import Sink
 from emotiond.config import Config
 from emotiond.config_file import load_config, make_config, make_stream_config
 from emotiond.errors import CommandError, NoInputError, UsageError
+from emotiond.hiding import WIDTH, HidingSearch
 from emotiond.log import setup_logging
 from emotiond.outputs.annotated import AnnotatedPicture, AnnotatedVideo
 from emotiond.outputs.chart import ChartFile
@@ -50,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
     files = plan_files(args.events, args.annotate, args.timeline, args.table, sources)
     interrupted = False
     with contextlib.ExitStack() as stack:
-        outputs = _open_outputs(files, sources, args.blur, load_model_info(config).labels)
+        search = HidingSearch(max(WIDTH, config.detector.width)) if args.blur else None
+        outputs = _prepare_outputs(files, sources, search, load_model_info(config).labels)
         stack.callback(outputs.close)
         sink = Sink(stack, config, args.events, outputs)
         pipeline = Pipeline(config, sink.emit, wait_for_room=sink.wait_for_room, emit_aggregate=sink.emit_aggregate)
@@ -73,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
             outputs.close()
         for text in outputs.failures:
             _complain(text)
-        sink.drain()
+        sink.drain(any(result.read for result in results))
     console = make_console(sys.stderr if str(args.events) == "-" else sys.stdout)
     (print_counts if aggregate else print_report)(results, console)
     if interrupted:
@@ -92,11 +94,13 @@ def _complain(text: str) -> None:
     print(f"emotiond: {text if text.isprintable() else repr(text)[1:-1]}", file=sys.stderr)
 
 
-def _open_outputs(files: Files, sources: Mapping[str, str], blur: bool, labels: Sequence[str]) -> Outputs:
-    """Opens what is beside the events.
+def _prepare_outputs(
+    files: Files, sources: Mapping[str, str], search: HidingSearch | None, labels: Sequence[str]
+) -> Outputs:
+    """Prepares what is beside the events; each opens its file with the first frame, and loses nothing before.
 
     Raises:
-        CommandError: it cannot be written, or needs a library that is missing.
+        CommandError: a library is missing.
     """
     common: list[Output] = []
     if files.chart:
@@ -108,7 +112,7 @@ def _open_outputs(files: Files, sources: Mapping[str, str], blur: bool, labels: 
         path = files.annotated.get(stream)
         if path is None:
             return None
-        return (AnnotatedPicture if is_picture(sources[stream]) else AnnotatedVideo)(path, blur)
+        return (AnnotatedPicture if is_picture(sources[stream]) else AnnotatedVideo)(path, search)
 
     return Outputs(common, annotate)
 

@@ -29,7 +29,7 @@ class Result:
         with_face: frames with a face.
         faces: faces in all of them.
         abstained: faces whose emotion is unsure.
-        emotions: how often each was seen on the others.
+        emotions: how often each was shown by the others, smoothed.
         tracks: who was seen, from when to when and how.
         decode_errors: packets not decoded and frames that came out damaged.
         error: why it could not be opened, or broke off.

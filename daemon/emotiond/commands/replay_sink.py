@@ -16,8 +16,9 @@ from emotiond.embedded import embedded_valkey
 from emotiond.errors import UnavailableError
 from emotiond.events import AggregateEvent, FrameEvent, aggregate_fields, frame_fields, to_json_line
 from emotiond.frames import Frame
-from emotiond.outputs.files import not_written
+from emotiond.outputs.files import is_special, not_written
 from emotiond.outputs.outputs import Outputs
+from emotiond.palette import shown_emotion
 from emotiond.pipeline import Pipeline
 from emotiond.privacy import Moment
 from emotiond.publisher import Publisher
@@ -40,7 +41,7 @@ class Sink:
     """
 
     def __init__(self, stack: contextlib.ExitStack, config: Config, events: Path | None, outputs: Outputs) -> None:
-        """Opens the file of events, `-` for stdout.
+        """Prepares the file of events, `-` for stdout; a file is opened with the first frame, and loses nothing before.
 
         Args:
             stack: closes what is opened.
@@ -49,7 +50,7 @@ class Sink:
             outputs: take every frame too.
 
         Raises:
-            CommandError: the file cannot be written.
+            CommandError: a pipe or device cannot be opened.
         """
         self._config, self._events, self._outputs = config, events, outputs
         self._file: BinaryIO | None = None
@@ -60,12 +61,18 @@ class Sink:
         self.result = Result("", "")
         self.keep_events = False
         self._start_us: int | None = None
-        if events:
+        stack.callback(self._close)
+        if events and (str(events) == "-" or is_special(events)):
+            self._open()
+        if events and self.failure:
+            raise not_written(events, self.failure)
+
+    def _open(self) -> None:
+        if self._events and not self._file and not self.failure:
             try:
-                self._file = sys.stdout.buffer if str(events) == "-" else events.open("wb")
+                self._file = sys.stdout.buffer if str(self._events) == "-" else self._events.open("wb")
             except OSError as error:
-                raise not_written(events, error) from None
-            stack.callback(self._close)
+                self.failure = error
 
     def connect(self, stack: contextlib.ExitStack, pipeline: Pipeline) -> None:
         """Starts publishing, where a Redis is given."""
@@ -97,6 +104,7 @@ class Sink:
 
     def emit(self, event: FrameEvent, frame: Frame) -> None:
         """Takes the event of an analysed frame, with a face or without."""
+        self._open()
         self._start_us = frame.captured_us if self._start_us is None else self._start_us
         self.result.tracks.see(event.faces, max(frame.captured_us - self._start_us, 0))
         if event.faces or self._config.publish_empty:
@@ -108,13 +116,14 @@ class Sink:
         result.with_face += bool(event.faces)
         result.faces += len(event.faces)
         result.abstained += sum(face.abstained for face in event.faces)
-        result.emotions.update(face.emotion for face in event.faces if not face.abstained)
+        result.emotions.update(emotion for emotion in map(shown_emotion, event.faces) if emotion)
         if self.keep_events:
             result.events.append(event)
         self._write(event.stream, frame_fields(event, frame.captured_us, self._config.instance), frame)
 
     def emit_aggregate(self, event: AggregateEvent, last: Moment) -> None:
         """Takes the event of a window, under `privacy.mode: aggregate`."""
+        self._open()
         self._write(event.stream, aggregate_fields(event, last.captured_us, last.index, self._config.instance), last)
 
     def _write(self, stream: str, fields: dict[str, bytes], of: Frame | Moment) -> None:
@@ -131,14 +140,19 @@ class Sink:
         if self._spool:
             self._spool.wait_for_room(stopped)
 
-    def drain(self) -> None:
+    def drain(self, has_read: bool) -> None:
         """Waits until all is written, and in Redis.
+
+        Args:
+            has_read: whether there was a frame; the file is there then, also without an event.
 
         Raises:
             CommandError: the file of events cannot be written.
             BrokenPipeError: who read the events went away.
             UnavailableError: Redis went away and did not come back.
         """
+        if has_read:
+            self._open()
         if self._file and not self.failure:
             try:
                 self._file.flush()

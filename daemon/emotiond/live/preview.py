@@ -8,15 +8,12 @@ import numpy as np
 
 from emotiond.config_values import Rectangle
 from emotiond.draw import Pixels, blur_box, draw_faces
-from emotiond.events import Box
+from emotiond.hiding import HidingSearch
 from emotiond.live.board import Board, Shown
-from emotiond.picture import Picture, Scalers
-from yunet.detector import Detector, load_detector
+from emotiond.picture import Scalers
 
 WIDTH = 640             # pixels of a picture, at most
 QUALITY = 80            # of its JPEG
-LEAST_SCORE = 0.2       # of what is hidden as a face: rather a lamp too many than a face too few
-MOST_HIDDEN = 500       # of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Preview:
         """
         self._board, self._blur = board, blur
         self._scalers = Scalers()
-        self._detector: Detector | None = None
+        self._search = HidingSearch()
         self._drawn: dict[str, _Drawn] = {}
         self._lock = threading.Lock()
 
@@ -68,13 +65,5 @@ class Preview:
 
     def _hide(self, pixels: Pixels, scale: float, shown: Shown) -> None:
         """Hides the faces of the frame and of the moment before, and whatever else may be one."""
-        for box in (*shown.boxes, *self._search(shown.picture)):
+        for box in (*shown.boxes, *self._search.find(shown.picture)):
             blur_box(pixels, box, scale)
-
-    def _search(self, picture: Picture) -> list[Box]:
-        """Looks at the whole picture, whatever its stream's region, masks and least sizes say."""
-        if self._detector is None:
-            self._detector = load_detector(score=LEAST_SCORE, max_faces=MOST_HIDDEN)
-        view = picture.detector_view(self._scalers, WIDTH)
-        boxes = self._detector.detect([view.planes], [view.colour])[0].boxes * np.tile(view.scale, 2).astype(np.float32)
-        return [Box(*map(round, box)) for box in boxes.tolist()]

@@ -11,10 +11,11 @@ from emotiond.draw import Pixels, blur_box, draw_faces, text_size
 from emotiond.errors import CommandError
 from emotiond.events import Box, FrameEvent
 from emotiond.frames import Frame
-from emotiond.outputs.files import writing
+from emotiond.hiding import HidingSearch
+from emotiond.outputs.files import discarding, writing
 from emotiond.outputs.strip import Strip
 from emotiond.outputs.veil import Veil, Veiled
-from emotiond.outputs.video import VideoFile
+from emotiond.outputs.video import LARGEST, VideoFile
 from emotiond.picture import Scalers
 
 JPEG_QUALITY = 92
@@ -23,15 +24,26 @@ JPEG_QUALITY = 92
 class AnnotatedPicture:
     """The annotated copy of a picture."""
 
-    def __init__(self, path: Path, blur: bool) -> None:
-        self._path, self._blur = path, blur
+    def __init__(self, path: Path, search: HidingSearch | None) -> None:
+        """Prepares it.
+
+        Args:
+            path: of the copy; its end says the format.
+            search: finds what else than the event's faces is hidden; None where nothing is.
+        """
+        self._path, self._search = path, search
         self._scalers = Scalers()
 
     def take(self, event: FrameEvent, frame: Frame) -> None:
         """Writes it."""
-        pixels = _draw(event, frame, [face.box for face in event.faces] if self._blur else [], self._scalers)
-        _, content = cv2.imencode(self._path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        with writing(self._path):
+        hidden = [*(face.box for face in event.faces), *self._search.find(frame.picture)] if self._search else []
+        pixels = _draw(event, frame, hidden, self._scalers)
+        coded, content = cv2.imencode(self._path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not coded:
+            height, width = pixels.shape[:2]
+            raise CommandError(f"{self._path}: a picture of {width} x {height} pixels is too large for "
+                               f"{self._path.suffix}; name a .png, or give a smaller picture")
+        with discarding(self._path):
             self._path.write_bytes(content.tobytes())
 
     def close(self) -> None:
@@ -41,16 +53,20 @@ class AnnotatedPicture:
 class AnnotatedVideo:
     """The annotated copy of a video: every analysed frame, with faces or without, at its own time."""
 
-    def __init__(self, path: Path, blur: bool) -> None:
-        self._path = path
-        self._veil = Veil() if blur else None
+    def __init__(self, path: Path, search: HidingSearch | None) -> None:
+        """Prepares it; arguments as for a picture."""
+        self._path, self._search = path, search
+        self._veil = Veil() if search else None
         self._scalers = Scalers()
         self._reel: _Reel | None = None
 
     def take(self, event: FrameEvent, frame: Frame) -> None:
         """Writes a frame; one that is to be blurred, when it is known where."""
         with self._all_or_nothing():
-            self._write(self._veil.take(event, frame) if self._veil else [(event, frame, [])])
+            if self._veil and self._search:
+                self._write(self._veil.take(event, frame, self._search.find(frame.picture)))
+            else:
+                self._write([(event, frame, [])])
 
     def close(self) -> None:
         """Writes what is left, and what makes the file a whole."""
@@ -90,6 +106,9 @@ class _Reel:
         height, width = pixels.shape[:2]
         width += width % 2
         self._strip = Strip(width, text_size(pixels), odd=height % 2 == 1)
+        if max(width, height + self._strip.height) > LARGEST:
+            raise CommandError(f"{path}: pictures of {width} x {height} pixels with their strip are more than the "
+                               f"{LARGEST} that H.264 has in a row or column; leave --annotate out, or scale the video")
         self._canvas = np.zeros((height + self._strip.height, width, 3), np.uint8)
         self._begin_us = frame.captured_us
         self.file = VideoFile(path, width, len(self._canvas), frame.picture.colour_tags)

@@ -97,6 +97,28 @@ def writing(path: Path) -> Generator[None]:
         raise not_written(path, error) from None
 
 
+@contextlib.contextmanager
+def discarding(path: Path) -> Generator[None]:
+    """As `writing`; what was written then does not stay, since without its end it is of no use.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    try:
+        with writing(path):
+            yield
+    except CommandError:
+        discard(path)
+        raise
+
+
+def discard(path: Path) -> None:
+    """Takes a file away; devices, pipes and links stay."""
+    if path.is_file() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def not_written(path: Path, error: OSError | FFmpegError) -> CommandError:
     """Returns the failure in one sentence."""
     return CommandError(f"{path}: cannot be written ({error_words(error)}); name another file")
@@ -142,7 +164,7 @@ def _own_suffix(source: str) -> str:
 
 def _identity(path: Path) -> object:
     """Returns what two names of one file have in common; a pipe or device is none, and may be named twice."""
-    if _is_special(path):
+    if is_special(path):
         return object()
     if not os.path.exists(path):
         return os.path.realpath(path)
@@ -150,7 +172,8 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
+    """Tells whether there is something else than a file or folder: a pipe or a device, which holds nothing to lose."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
@@ -160,7 +183,7 @@ def _check_writable(path: Path) -> None:
     Raises:
         CommandError: that is not possible.
     """
-    if _is_special(path):      # a pipe's reader would see its end
+    if is_special(path):      # a pipe's reader would see its end
         return
     with writing(path):
         new = not os.path.lexists(path)

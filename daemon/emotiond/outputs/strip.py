@@ -11,6 +11,7 @@ from emotiond.outputs.tracks import format_clock
 from emotiond.palette import colour_of, in_order, shown_emotion
 
 SECONDS = 10
+MOST_FRAMES = 2400      # of those seconds, where times stand still
 _TITLE = f"last {SECONDS} s"
 _GROUND, _EMPTY, _INK, _SOFT = "#15181C", "#262B31", "#FFFFFF", "#A7B0BA"
 
@@ -48,7 +49,7 @@ class Strip:
         seen = Counter(map(shown_emotion, faces))
         self._recent.append((at_us, seen))
         self._shares.update(seen)
-        while self._recent[0][0] < at_us - SECONDS * 1_000_000:
+        while self._recent[0][0] < at_us - SECONDS * 1_000_000 or len(self._recent) > MOST_FRAMES:
             self._shares.subtract(self._recent.popleft()[1])
         self._shares = +self._shares
         width = self._band.shape[1]

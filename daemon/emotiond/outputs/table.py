@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
+from emotiond.errors import CommandError
 from emotiond.events import FrameEvent, rfc3339
 from emotiond.frames import Frame
-from emotiond.outputs.files import import_extra, writing
+from emotiond.outputs.files import discarding, import_extra, writing
 
 BATCH_ROWS = 4096       # turned into Arrow's columns at once
 GROUP_ROWS = 1 << 16    # of a row group of Parquet; about 10 MB of memory
@@ -22,14 +23,14 @@ _COLUMNS = {
 
 
 def open_table(path: Path, labels: Sequence[str]) -> "CsvTable | ParquetTable":
-    """Begins a table in the format that its name says.
+    """Prepares a table in the format that its name says; it is opened with the first frame.
 
     Args:
         path: ends in .csv or .parquet.
         labels: of the probabilities.
 
     Raises:
-        CommandError: it cannot be written, or needs a library that is missing.
+        CommandError: it needs a library that is missing.
     """
     return CsvTable(path, labels) if path.suffix.lower() == ".csv" else ParquetTable(path, labels)
 
@@ -53,21 +54,23 @@ class CsvTable:
 
     def __init__(self, path: Path, labels: Sequence[str]) -> None:
         self._path, self._labels = path, labels
-        with writing(path):
-            self._file = path.open("w", encoding="utf-8", newline="")
-            self._writer = csv.writer(self._file, lineterminator="\n")
-            self._writer.writerow(column_names(labels))
+        self._file: TextIO | None = None
 
     def take(self, event: FrameEvent, frame: Frame) -> None:
         """Writes the rows of a frame."""
         with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("w", encoding="utf-8", newline="")
+                self._writer = csv.writer(self._file, lineterminator="\n")
+                self._writer.writerow(column_names(self._labels))
             for row in _rows(event, rfc3339(frame.captured_us), self._labels):
                 self._writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
 
     def close(self) -> None:
         """Writes what is left."""
-        with writing(self._path):
-            self._file.close()
+        if self._file:
+            with writing(self._path):
+                self._file.close()
 
 
 class ParquetTable:
@@ -76,31 +79,50 @@ class ParquetTable:
     def __init__(self, path: Path, labels: Sequence[str]) -> None:
         self._path, self._labels = path, labels
         self._arrow = import_extra("pyarrow", path, "a .csv")
-        parquet = import_extra("pyarrow.parquet", path, "a .csv")
+        self._parquet = import_extra("pyarrow.parquet", path, "a .csv")
         types = _COLUMNS | {f"p_{label}": "float64" for label in labels}
         self._schema = self._arrow.schema([(name, self._type(types[name])) for name in column_names(labels)])
         self._rows: list[list[Any]] = []
         self._batches: list[Any] = []
-        with writing(path):
-            self._file = path.open("wb")
-            self._writer = parquet.ParquetWriter(self._file, self._schema, compression="zstd")
+        self._file: BinaryIO | None = None
+        self._writer: Any = None
 
     def take(self, event: FrameEvent, frame: Frame) -> None:
         """Takes the rows of a frame, and writes a row group where enough have come."""
-        self._rows += _rows(event, frame.captured_us, self._labels)
-        if len(self._rows) >= BATCH_ROWS:
-            self._make_batch()
-        if sum(batch.num_rows for batch in self._batches) >= GROUP_ROWS:
-            with writing(self._path):
+        with self._all_or_nothing():
+            if self._file is None:
+                self._file = self._path.open("wb")
+                self._writer = self._parquet.ParquetWriter(self._file, self._schema, compression="zstd")
+            self._rows += _rows(event, frame.captured_us, self._labels)
+            if len(self._rows) >= BATCH_ROWS:
+                self._make_batch()
+            if sum(batch.num_rows for batch in self._batches) >= GROUP_ROWS:
                 self._write_group()
 
     def close(self) -> None:
         """Writes what is left, and what makes the file a whole."""
-        with writing(self._path), self._file, contextlib.closing(self._writer):
+        if self._file is None:
+            return
+        with self._all_or_nothing(), self._file, contextlib.closing(self._writer):
             if self._rows:
                 self._make_batch()
             if self._batches:
                 self._write_group()
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Generator[None]:
+        """Takes the file away where it cannot be written to its end: nobody could read it."""
+        try:
+            with discarding(self._path):
+                yield
+        except CommandError:
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                if self._file:
+                    stack.enter_context(self._file)
+                if self._writer:
+                    stack.enter_context(contextlib.closing(self._writer))
+            self._file = self._writer = None
+            raise
 
     def _make_batch(self) -> None:
         columns = zip(*self._rows, strict=True)

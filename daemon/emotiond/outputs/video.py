@@ -14,8 +14,10 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 
 from emotiond.draw import Pixels
+from emotiond.outputs.files import discard
 from emotiond.picture import ColourTags
 
+LARGEST = 16_384                # pixels of a row or column, for x264
 LONGEST_US = 3_600_000_000      # between two pictures; MP4 counts it in 32 bits
 SHORTEST_US = 1_000             # where a source's times stand still, go back, or jump by more
 FIRST_US = 40_000               # how long a picture is shown that is the only one
@@ -87,5 +89,4 @@ class VideoFile:
         """Gives up: without its end the file is no video."""
         with contextlib.suppress(OSError, FFmpegError):
             self._container.close()
-        if self._path.is_file() and not self._path.is_symlink():
-            self._path.unlink()
+        discard(self._path)
