@@ -314,7 +314,12 @@ def test_an_asynchronous_loop_that_was_left_keeps_no_process_from_ending(server:
     ({"group": "g", "consumer": "released"}, "consumer: is empty or released"),
     ({"consumer": "c"}, "consumer, acknowledge: mean nothing without a group"),
     ({"acknowledge": "manual"}, "consumer, acknowledge: mean nothing without a group"),
-    ({"group": "g", "reclaim_after": 0}, "reclaim_after: is no time"),
+    ({"group": "g", "acknowledge": "manully"}, "acknowledge: 'manully' is neither auto nor manual"),
+    ({"group": "g", "reclaim_after": 0}, "reclaim_after: is 0; give seconds from 0.1 to 86400"),
+    ({"group": "g", "reclaim_after": 0.0001}, "reclaim_after: is 0.0001; give seconds"),
+    ({"group": "g", "reclaim_after": 1e9}, "reclaim_after: is 1000000000.0; give seconds"),
+    ({"group": "g", "reclaim_after": float("inf")}, "reclaim_after: is inf; give seconds"),
+    ({"group": "g", "reclaim_after": float("nan")}, "reclaim_after: is nan; give seconds"),
     ({"password_file": "/nowhere/secret"}, "password_file: /nowhere/secret cannot be read"),
     ({"key_prefix": "a b"}, "key_prefix: is no key prefix")])
 def test_a_wrong_argument_is_a_sentence_at_once(arguments: dict[str, Any], said: str) -> None:
