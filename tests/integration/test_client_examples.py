@@ -60,13 +60,13 @@ def running(command: list[str]) -> "Generator[subprocess.Popen[str]]":
 
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[Any]]]:
-    """A page that takes POSTs, and what it got."""
+    """A page that takes POSTs, all but the first, and what it got."""
     got: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            self.send_response(204 if len(got) > 1 else 503)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -80,7 +80,7 @@ def hook() -> Iterator[tuple[str, list[Any]]]:
         thread.join()
 
 
-def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute(
+def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute_without_a_gap(
     redis_server: RedisServer, hook: tuple[str, list[Any]]
 ) -> None:
     with running(example("alert.py", redis_server.url, hook[0])) as child, Writer(redis_server.url) as writer:
@@ -88,6 +88,8 @@ def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute(
         writer.put("happy", 90, at_us=AT_US, apart_us=1_000_000)
         writer.put("brief", 50, at_us=AT_US, apart_us=1_000_000, emotion="sad")
         writer.put("unsure", 90, at_us=AT_US, apart_us=1_000_000, emotion="sad", abstained=True)
+        writer.put("gone", 40, at_us=AT_US, apart_us=1_000_000, emotion="sad")
+        writer.put("gone", 40, at_us=AT_US + 60_000_000, apart_us=1_000_000, emotion="sad")
         writer.put("sad", 90, at_us=AT_US, apart_us=1_000_000, emotion="sad")
         writer.put("sad", 90, at_us=AT_US + 90_000_000, apart_us=1_000_000)
         writer.put("sad", 90, at_us=AT_US + 180_000_000, apart_us=1_000_000, emotion="sad")
@@ -140,6 +142,14 @@ def test_the_data_frame_has_a_row_for_each_face(replayed: RedisServer) -> None:
     shares = [float(share) for share in rows[0].split()[3:]]
     assert len(shares) == len(titles.split()) - 1
     assert abs(sum(shares) - 1) < 0.05
+
+
+def test_a_redis_without_faces_gives_an_empty_data_frame_and_a_sentence(redis_server: RedisServer) -> None:
+    ended = subprocess.run(example("to_dataframe.py", redis_server.url), capture_output=True, text=True, timeout=60,
+                           check=False)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "Redis keeps no faces of these streams; is a daemon writing there?\n"
 
 
 def test_the_subscriber_in_javascript_gets_every_event_though_redis_goes_and_comes_back_empty(
