@@ -148,6 +148,30 @@ def test_an_event_whose_handling_failed_comes_again_when_the_subscription_is_ite
     assert pending(server) == {"c": 0}
 
 
+def test_an_event_whose_handling_failed_comes_again_though_the_loop_begun_again_was_cancelled(
+    server: RedisServer, writer: Writer
+) -> None:
+    async def first(events: Subscription) -> str:
+        async for event in events:
+            return event.id
+        raise AssertionError
+
+    async def work() -> list[str]:
+        async with member(server) as events:
+            found = [await first(events)]
+            with events._lock:      # so that the worker does not begin
+                task = asyncio.ensure_future(first(events))
+                await asyncio.sleep(0)
+                task.cancel()
+                aiter(events)
+            return [*found, await first(events), (await anext(events)).id]
+
+    written = writer.put("lobby", 2)
+    writer.wait()
+
+    assert asyncio.run(asyncio.wait_for(work(), 20)) == [written[0], *written]
+
+
 def test_an_event_that_was_acknowledged_and_one_without_a_group_do_not_come_again(
     server: RedisServer, writer: Writer
 ) -> None:

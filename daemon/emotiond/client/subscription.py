@@ -119,7 +119,8 @@ class Subscription:
 
     def __aiter__(self) -> Self:
         """As `__iter__`."""
-        self._begins_anew = self._pending is None       # else the next event is one that nobody got
+        if self._pending is None:       # else the next event is one that nobody got
+            self._begins_anew = True
         return self
 
     async def __anext__(self) -> Event:
