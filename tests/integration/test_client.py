@@ -120,6 +120,33 @@ def test_a_start_is_the_first_entry_one_of_them_or_a_time(server: RedisServer, w
     assert read_all(server, "lobby", start=moment + timedelta(days=1)) == []
 
 
+@pytest.mark.parametrize("start", [
+    datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC), f"{1_769_860_805_000 - 1}-0"], ids=["a time", "an id"])
+def test_a_start_counts_for_a_stream_whose_key_is_not_there_yet(
+    server: RedisServer, writer: Writer, start: datetime | str
+) -> None:
+    with Collector(subscribe(server.url, "lobby", start=start)) as collector:
+        written = writer.put("lobby", 10, at_us=1_769_860_800_000_000, apart_us=1_000_000)
+        collector.wait_for(written[-1:])
+
+    assert collector.ids == written[5:]
+
+
+def test_looks_for_new_streams_are_twenty_times_their_own_duration_apart(
+    server: RedisServer, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del writer
+    server.client.eval("for n = 1, 100000 do redis.call('SET', 'cache:' .. n, n) end", 0)
+    monkeypatch.setattr("emotiond.client.reader.LOOK_SECONDS", 0)
+
+    with subscribe(server.url) as events:
+        begin = time.monotonic()
+        events._reader.look()
+        end = time.monotonic()
+
+    assert events._reader._next_look - end > 15 * (end - begin)
+
+
 def test_streams_are_one_or_several_or_all(server: RedisServer, writer: Writer) -> None:
     for stream in ("lobby", "door", "yard"):
         writer.put(stream, 3)
@@ -314,7 +341,12 @@ def test_an_asynchronous_loop_that_was_left_keeps_no_process_from_ending(server:
     ({"group": "g", "consumer": "released"}, "consumer: is empty or released"),
     ({"consumer": "c"}, "consumer, acknowledge: mean nothing without a group"),
     ({"acknowledge": "manual"}, "consumer, acknowledge: mean nothing without a group"),
-    ({"group": "g", "reclaim_after": 0}, "reclaim_after: is no time"),
+    ({"group": "g", "acknowledge": "manully"}, "acknowledge: 'manully' is neither auto nor manual"),
+    ({"group": "g", "reclaim_after": 0}, "reclaim_after: is 0; give seconds from 0.1 to 86400"),
+    ({"group": "g", "reclaim_after": 0.0001}, "reclaim_after: is 0.0001; give seconds"),
+    ({"group": "g", "reclaim_after": 1e9}, "reclaim_after: is 1000000000.0; give seconds"),
+    ({"group": "g", "reclaim_after": float("inf")}, "reclaim_after: is inf; give seconds"),
+    ({"group": "g", "reclaim_after": float("nan")}, "reclaim_after: is nan; give seconds"),
     ({"password_file": "/nowhere/secret"}, "password_file: /nowhere/secret cannot be read"),
     ({"key_prefix": "a b"}, "key_prefix: is no key prefix")])
 def test_a_wrong_argument_is_a_sentence_at_once(arguments: dict[str, Any], said: str) -> None:
@@ -366,6 +398,41 @@ def test_a_key_that_holds_no_events_is_refused(server: RedisServer, writer: Writ
 
     with pytest.raises(RefusedError, match=r"emotions:lobby in Redis at .* is a key that holds no events"):
         next(subscribe(server.url, "lobby", group=group))
+
+
+def test_a_found_key_that_holds_no_events_any_more_is_named(server: RedisServer, writer: Writer) -> None:
+    with Collector(subscribe(server.url, start="first")) as collector:
+        writer.put("lobby")
+        writer.put("door")
+        collector.wait_for(writer.ids)
+        server.client.set("emotions:lobby", "text")
+        poll(lambda: collector.error, 10, "it is not refused")
+
+    assert isinstance(collector.error, RefusedError)
+    assert str(collector.error).startswith("emotions:lobby in Redis at ")
+
+
+def test_a_password_file_that_cannot_be_read_for_a_while_is_said_once_and_waited_for(
+    tmp_path: Path, require_server: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    require_server("redis-server")
+    caplog.set_level(logging.INFO, "emotiond.client")
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    with RedisServer(tmp_path / "redis", password=SECRET) as server, Writer(server.url) as writer, Collector(
+            subscribe(f"redis://127.0.0.1:{server.port}/0", password_file=secret, start="first")) as collector:
+        writer.put("lobby")
+        collector.wait_for(writer.ids)
+        secret.rename(tmp_path / "elsewhere")
+        server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        poll(lambda: "cannot be read" in caplog.text, 10, lambda: f"no warning; {collector.error}")
+        time.sleep(1)      # several tries
+        (tmp_path / "elsewhere").rename(secret)
+        writer.put("lobby")
+        collector.wait_for(writer.ids)
+
+    assert caplog.text.count("password_file: ") == 1
+    assert "Redis answers at" in caplog.messages[-1]
 
 
 def test_a_redis_that_is_not_there_yet_is_waited_for_and_said_once(

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.exceptions
 
 import emotiond.client
 from tests.conftest import require
@@ -58,13 +60,13 @@ def running(command: list[str]) -> "Generator[subprocess.Popen[str]]":
 
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[Any]]]:
-    """A page that takes POSTs, and what it got."""
+    """A page that takes POSTs, all but the first, and what it got."""
     got: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            self.send_response(204 if len(got) > 1 else 503)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -78,7 +80,7 @@ def hook() -> Iterator[tuple[str, list[Any]]]:
         thread.join()
 
 
-def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute(
+def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute_without_a_gap(
     redis_server: RedisServer, hook: tuple[str, list[Any]]
 ) -> None:
     with running(example("alert.py", redis_server.url, hook[0])) as child, Writer(redis_server.url) as writer:
@@ -86,6 +88,8 @@ def test_the_alert_is_given_once_when_a_stream_was_sad_for_a_minute(
         writer.put("happy", 90, at_us=AT_US, apart_us=1_000_000)
         writer.put("brief", 50, at_us=AT_US, apart_us=1_000_000, emotion="sad")
         writer.put("unsure", 90, at_us=AT_US, apart_us=1_000_000, emotion="sad", abstained=True)
+        writer.put("gone", 40, at_us=AT_US, apart_us=1_000_000, emotion="sad")
+        writer.put("gone", 40, at_us=AT_US + 60_000_000, apart_us=1_000_000, emotion="sad")
         writer.put("sad", 90, at_us=AT_US, apart_us=1_000_000, emotion="sad")
         writer.put("sad", 90, at_us=AT_US + 90_000_000, apart_us=1_000_000)
         writer.put("sad", 90, at_us=AT_US + 180_000_000, apart_us=1_000_000, emotion="sad")
@@ -140,34 +144,62 @@ def test_the_data_frame_has_a_row_for_each_face(replayed: RedisServer) -> None:
     assert abs(sum(shares) - 1) < 0.05
 
 
-def test_the_subscriber_in_javascript_gets_every_event_and_goes_on_after_redis_was_killed(
+def test_a_redis_without_faces_gives_an_empty_data_frame_and_a_sentence(redis_server: RedisServer) -> None:
+    ended = subprocess.run(example("to_dataframe.py", redis_server.url), capture_output=True, text=True, timeout=60,
+                           check=False)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "Redis keeps no faces of these streams; is a daemon writing there?\n"
+
+
+def test_the_subscriber_in_javascript_gets_every_event_though_redis_goes_and_comes_back_empty(
     tmp_path: Path, require_server: Callable[[str], None]
 ) -> None:
     require_server("redis-server")
     require("node modules")
-    with RedisServer(tmp_path / "redis", persistence="aof") as server, Writer(server.url) as writer:
-        writer.put("lobby", 150)
-        writer.wait()
-        server.client.xgroup_create("emotions:lobby", "javascript", "0")
+    with RedisServer(tmp_path / "redis", persistence="aof", options={"appendfsync": "always"}) as server, Writer(
+            server.url) as writer:
+        server.client.xgroup_create("emotions:lobby", "javascript", "0", mkstream=True)
         child = start_node(EXAMPLES / "subscribe.mjs", [server.url, "lobby"], tmp_path)
+        lines: list[str] = []
+        assert child.stdout
+        thread = threading.Thread(target=lines.extend, args=[child.stdout])
+        thread.start()
         try:
-            assert child.stdout
-            lines = [child.stdout.readline() for _ in range(150)]
-            poll(lambda: pending(server) == 0, 20, "some are pending")
-            server.kill()
-            server.start()
-            writer.put("lobby", 150, emotion="sad")
-            lines += [child.stdout.readline() for _ in range(150)]
-            poll(lambda: pending(server) == 0, 20, "some are pending")
-            child.terminate()
-            out, _ = child.communicate(timeout=20)
+            for away_s in (0, 3):
+                writer.keep_on("lobby")
+                poll(lambda: pending(server) > 0, 20, "it reads nothing", every_s=0)      # in the midst of a batch
+                server.kill()
+                time.sleep(away_s)
+                server.start()
+                writer.rest()
+                writer.wait()
+                poll(lambda: child.poll() is not None or caught_up(server), 30, "some are left")
+                assert child.poll() is None
+            stored = read_entries(server.client, "lobby")
+            server.client.flushall()
+            writer.put("lobby", 20, emotion="sad")
+            writer.wait()
+            poll(lambda: child.poll() is not None or caught_up(server), 30, "it does not go on")
+            stored += read_entries(server.client, "lobby")
         finally:
-            child.kill()
-        stored = read_entries(server.client, "lobby")
+            child.terminate()
+            child.wait(20)
+            thread.join()
+            child.communicate()
 
-    assert (out, child.returncode) == ("", 0)
-    assert [line.split() for line in lines] == [
-        [entry.fields["time"], "lobby", entry.body["faces"][0]["emotion"]] for entry in stored]
+    assert child.returncode == 0
+    assert {tuple(line.split()) for line in lines} == {
+        (entry.fields["time"], "lobby", entry.body["faces"][0]["emotion"]) for entry in stored}
+
+
+def caught_up(server: RedisServer) -> bool:
+    """Whether everything was given out and acknowledged."""
+    with contextlib.suppress(redis.exceptions.ResponseError):      # there is no key yet, or no group
+        stream: Any = server.client.xinfo_stream("emotions:lobby")
+        groups: Any = server.client.xinfo_groups("emotions:lobby")
+        return [(each["last-delivered-id"], each["pending"]) for each in groups] == [(stream["last-generated-id"], 0)]
+    return False
 
 
 def pending(server: RedisServer) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from emotiond.client.entries import id_before
 from emotiond.client.event import Event
-from emotiond.client.group import RELEASED, Group
+from emotiond.client.group import LONGEST_RECLAIM, RELEASED, Group
 from emotiond.client.reader import Reader, RefusedError
 from emotiond.client.subscription import Subscription
 from emotiond.config import RedisConfig, read_secret
@@ -43,8 +43,8 @@ def subscribe(
             ended; without one, it is unique, and goes when the subscription is closed.
         acknowledge: `auto`: an event was processed when the next one is asked for; `manual`: when
             `Subscription.acknowledge` says so.
-        reclaim_after: seconds after which an event that was not acknowledged goes to another consumer; longer than
-            processing ever takes.
+        reclaim_after: seconds, 0.1 to a day, after which an event that was not acknowledged goes to another consumer;
+            longer than processing ever takes.
         status: also the events of the streams' lives, and heartbeats.
         follow: False ends where there are no more events.
         key_prefix: as `redis.key_prefix` of the configuration.
@@ -61,7 +61,9 @@ def subscribe(
         f"consumer: is empty or {RELEASED}, which is taken; name another one": consumer in ("", RELEASED),
         "consumer, acknowledge: mean nothing without a group; name one with group=":
             group is None and (consumer is not None or acknowledge == "manual"),
-        "reclaim_after: is no time; give seconds above zero": not reclaim_after > 0,
+        f"acknowledge: {acknowledge!r} is neither auto nor manual": acknowledge not in ("auto", "manual"),
+        f"reclaim_after: is {reclaim_after}; give seconds from 0.1 to {LONGEST_RECLAIM}, which is a day":
+            not 0.1 <= reclaim_after <= LONGEST_RECLAIM,
     } | {f"streams: {name!r} is no stream's name; give one without the key's prefix": not _is_stream(name)
          for name in names or ()}
     if wrong := [fault for fault, is_there in faults.items() if is_there]:

@@ -17,7 +17,8 @@ from emotiond.store import Client
 
 RELEASED = "released"                # the consumer that holds what others handed back
 NEW, FIRST = ">", "0"                # positions: entries that no consumer has been given; one's own from the first
-_LONG_AGO_MS = 86_400_000            # so that whoever looks next may claim what was handed back
+LONGEST_RECLAIM = 86_400             # seconds that an entry may be held
+_LONG_AGO_MS = LONGEST_RECLAIM * 1000       # so that whoever looks next may claim what was handed back
 _GONE = ("NOGROUP", "UNBLOCKED the stream key no longer exists")
 
 log = logging.getLogger("emotiond.client")
@@ -79,6 +80,13 @@ class Group:
     def hand_out(self, entry: StoredEntry) -> None:
         """Notes that someone works at an entry."""
         self._out.add((entry.key, entry.id))
+
+    def take_back(self, entry: StoredEntry) -> bool:
+        """Notes that nobody works at an entry any more; False where it was acknowledged."""
+        if (entry.key, entry.id) not in self._out:
+            return False
+        self._out.discard((entry.key, entry.id))
+        return True
 
     def acknowledge(self, key: str, entry_id: str) -> None:
         """Notes that an entry was processed; for any thread."""

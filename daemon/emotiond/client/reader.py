@@ -19,12 +19,17 @@ from emotiond.store import Client, connect, describe, error_kind
 
 BLOCK_MS = 500                  # how long closing may take
 LOOK_SECONDS = 1.5              # with what a read may take, a new stream is found within two
+LOOK_SHARE = 20                 # times what a look through the server's keys takes, at least, until the next one
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _PAUSE_SECONDS = 0.05
 _RIGHTS = "@read, @stream and @connection"
 _FINAL = ("unknown command", "invalid DB index", "DB index is out of range")
 
 log = logging.getLogger("emotiond.client")
+
+
+class _SecretError(errors.ConnectionError):
+    """The password's file cannot be read, as while it is being replaced."""
 
 
 class RefusedError(UnavailableError):
@@ -59,10 +64,13 @@ class Reader:
         self._named = {f"{config.key_prefix}:{name}" for name in [*(streams or ()), *(["status"] if status else [])]}
         self._positions: dict[str, str] = {}       # without a group: key -> last id read
         self._keys: set[str] = set()
+        self._found: set[str] = set()
+        self._left = False
         self._looked = False
         self._next_look = 0.0
         self._client: Client | None = None
         self._failures = 0
+        self._lacks_secret = False
 
     def look(self) -> None:
         """Connects, and finds the streams that are there; what is new is new from now on.
@@ -70,16 +78,19 @@ class Reader:
         Raises:
             redis.exceptions.RedisError, OSError: Redis does not answer.
         """
-        self._next_look = time.monotonic() + LOOK_SECONDS
         client = self._connected()
         _follow_sentinel(client)
+        begin = time.monotonic()
         there = event_keys(client, self._config.key_prefix) if self._finds else set[str]()
+        end = time.monotonic()
+        self._next_look = end + max(LOOK_SECONDS, LOOK_SHARE * (end - begin))
         for key in sorted((there | self._named) - self._keys):
             self._add(client, key)
         self._looked = True
         if self._group is None:
             there |= {key for key in self._named if client.exists(key)}
-            self._positions |= dict.fromkeys(self._positions.keys() - there, "0")     # may begin anew at lower ids
+            self._positions |= dict.fromkeys(self._found - there, "0")      # may begin anew at lower ids
+            self._found |= there
 
     def read(self) -> list[StoredEntry]:
         """Waits until there are entries and returns them, at most 100 of each key; none once it is to close.
@@ -109,40 +120,43 @@ class Reader:
             RefusedError: trying again is no use.
         """
         client, self._client = self._client, None
+        said, kind = str(error), error_kind(error)
+        wrong = self._wrong_keys(client) if client is not None and "WRONGTYPE" in said else []
         if client is not None:
             client.close()
         self._next_look = 0.0
-        said, kind = str(error), error_kind(error)
         if "WRONGTYPE" in said:
-            raise RefusedError(redact(f"one of {', '.join(sorted(self._named))} in Redis at {self._url} is a key that "
-                                      "holds no events; name other streams, or delete it")) from None
-        sentence = describe(error, self._url, _RIGHTS)
+            raise RefusedError(redact(f"{' and '.join(wrong) or 'one'} in Redis at {self._url} is a key that holds no "
+                                      "events; name other streams, or delete it")) from None
+        sentence = self._describe(error)
         if kind in ("auth", "noperm") or any(text in said for text in _FINAL) or (
                 kind == "moved" and isinstance(client, redis.Redis)):
             raise RefusedError(sentence) from None
-        if not self._failures:
+        lacks_secret = isinstance(error, _SecretError)
+        if not self._failures or (lacks_secret and not self._lacks_secret):     # the mend is another one
             log.warning("%s; trying again", sentence)
+        self._lacks_secret = lacks_secret
         self._failures = min(self._failures + 1, 10)
 
     def flush(self) -> None:
         """Sends what was acknowledged; where that fails, it is sent with the next read."""
-        if self._group and self._client is not None:
+        if self._group and self._group.unsent and (self._client is not None or self._left):
             with contextlib.suppress(errors.RedisError, OSError):
-                self._group.flush(self._client)
+                self._group.flush(self._connected())
+        if self._left:
+            self._disconnect()
 
     def close(self) -> None:
-        """Leaves the group and closes the connection; may be called again, to send what was acknowledged since."""
+        """Leaves the group, once, and closes the connection."""
         self.closing = True
         try:
-            if self._group and (self._client is not None or self._group.unsent):
+            if self._group and not self._left and (self._client is not None or self._group.unsent):
                 self._group.leave(self._connected())
         except (errors.RedisError, OSError) as error:
-            log.warning("%s; the events that were processed last may come again",
-                        describe(error, self._url, _RIGHTS))
+            log.warning("%s; the events that were processed last may come again", self._describe(error))
         finally:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            self._left = True
+            self._disconnect()
 
     def _read(self) -> list[StoredEntry]:
         if time.monotonic() >= self._next_look:     # not before every read: it goes through all keys of the server
@@ -168,8 +182,25 @@ class Reader:
 
     def _connected(self) -> Client:
         if self._client is None:
-            self._client = connect(self._config, self._url)
+            try:
+                self._client = connect(self._config, self._url)
+            except ValueError as error:
+                raise _SecretError(f"password_file: {error}") from None
         return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _describe(self, error: Exception) -> str:
+        return str(error) if isinstance(error, _SecretError) else describe(error, self._url, _RIGHTS)
+
+    def _wrong_keys(self, client: Client) -> list[str]:
+        """Returns those of its keys that hold something else than a stream."""
+        with contextlib.suppress(errors.RedisError, OSError):
+            return sorted(key for key in self._named | self._keys if client.type(key) not in (b"stream", b"none"))
+        return []
 
     def _pause(self, seconds: float) -> None:
         """Waits without a lock, so that a signal's handler may end it."""

@@ -16,7 +16,7 @@ from emotiond.client.group import Group
 from emotiond.client.reader import Reader
 from emotiond.client.worker import Worker
 
-FLUSH_SECONDS = 0.1     # how long an acknowledgement may wait for others while a batch is being processed
+FLUSH_SECONDS = 0.1     # how long an acknowledgement waits for others, to be sent together
 
 
 class Subscription:
@@ -37,14 +37,17 @@ class Subscription:
         self._reader, self._group, self._manual = reader, group, manual
         self._entries: deque[StoredEntry] = deque()
         self._stale_at = 0.0            # when what waits may soon be another consumer's
-        self._in_hand: Event | None = None
+        self._in_hand: StoredEntry | None = None
+        self._begins_anew = False       # a loop that began after another one was left
         self._next_flush = 0.0
+        self._flushes_later = False
         self._lock = threading.Lock()   # held while Redis is asked; whoever only closes does not wait for it
         self._worker = Worker()
         self._pending: asyncio.Future[Event | None] | None = None
 
     def __iter__(self) -> Self:
-        """Returns itself."""
+        """Returns itself; what a loop before was left with comes again, unless it was acknowledged."""
+        self._begins_anew = True
         return self
 
     def __next__(self) -> Event:
@@ -54,16 +57,14 @@ class Subscription:
             RefusedError: a password, rights or a key are wrong.
         """
         with self._lock:
-            if self._in_hand is not None and self._group and not self._manual:
-                self._group.acknowledge(self._in_hand.key, self._in_hand.entry_id)
-            self._in_hand = None
-            self._flush()
+            self._let_go()
             while (entry := self._take()) is not None:
                 event = make_event(entry)
                 if event is not None:
                     if self._group:
                         self._group.hand_out(entry)
-                    self._in_hand = event
+                    self._in_hand = entry
+                    self._flush()
                     return event
                 if self._group:     # nobody can process it, ever
                     self._group.acknowledge(entry.key, entry.id)
@@ -71,7 +72,7 @@ class Subscription:
             raise StopIteration
 
     def acknowledge(self, event: Event) -> None:
-        """Says that an event of a group was processed; any thread may. Redis hears of it by the next read.
+        """Says that an event of a group was processed; any thread may. Redis hears of it within half a second.
 
         Raises:
             ValueError: there is no group.
@@ -79,25 +80,25 @@ class Subscription:
         if self._group is None:
             raise ValueError("without a group there is nothing to acknowledge; subscribe with group=")
         self._group.acknowledge(event.key, event.entry_id)
-        if self._lock.acquire(blocking=False):      # else the thread that reads tells Redis
+        if self._lock.acquire(blocking=False):
             try:
-                if self._reader.closing:
-                    self._reader.close()
-                else:
-                    self._flush()
+                self._flush()
+                self._leave()
             finally:
                 self._lock.release()
+        else:       # the thread that reads tells Redis, or it is told later
+            self._flush_later()
 
     def close(self) -> None:
         """Ends the subscription; any thread and any signal's handler may.
 
-        A loop that waits ends within half a second, one that works at an event when it asks for the next. What was read
-        and not processed is handed back to the group.
+        A loop that waits ends within half a second, one that works at an event when it asks for the next, or when
+        `with` is left: only then is what was read and not processed handed back to the group.
         """
         self._reader.closing = True
         if self._lock.acquire(blocking=False):      # else the thread that reads does this
             try:
-                self._reader.close()
+                self._leave()
             finally:
                 self._lock.release()
 
@@ -117,7 +118,9 @@ class Subscription:
         self._end()
 
     def __aiter__(self) -> Self:
-        """Returns itself."""
+        """As `__iter__`."""
+        if self._pending is None:       # else the next event is one that nobody got
+            self._begins_anew = True
         return self
 
     async def __anext__(self) -> Event:
@@ -173,8 +176,42 @@ class Subscription:
             self._stale_at = time.monotonic() + (self._group.reclaim_after / 3 if self._group else 0)
         return self._entries.popleft() if self._entries and not self._reader.closing else None
 
+    def _let_go(self) -> None:
+        """Acknowledges the event in hand, or has it come again where a loop was left with it."""
+        entry, anew = self._in_hand, self._begins_anew
+        self._in_hand, self._begins_anew = None, False
+        if entry is None or self._group is None or self._manual:
+            return
+        if not anew:
+            self._group.acknowledge(entry.key, entry.id)
+        elif self._group.take_back(entry):
+            self._entries.appendleft(entry._replace(redelivered=True))
+
+    def _leave(self) -> None:
+        """Leaves a subscription that was closed; not while an event is in hand, which another consumer would get."""
+        if self._reader.closing and (self._in_hand is None or self._group is None):
+            self._reader.close()
+
     def _flush(self) -> None:
-        """Sends acknowledgements where the last time was long enough ago; each read sends them too."""
-        if self._group and self._group.unsent and time.monotonic() >= self._next_flush:
+        """Sends acknowledgements, now where the last time was long enough ago; each read sends them too."""
+        if self._group is None or not self._group.unsent:
+            return
+        if time.monotonic() < self._next_flush:
+            self._flush_later()
+        else:
             self._next_flush = time.monotonic() + FLUSH_SECONDS
             self._reader.flush()
+
+    def _flush_later(self) -> None:
+        """Sends acknowledgements soon, though nobody may ask for an event until then."""
+        if not self._flushes_later:
+            self._flushes_later = True
+            timer = threading.Timer(FLUSH_SECONDS, self._flush_now)
+            timer.daemon = not self._reader.closing     # as long as the lock may be held for ever
+            timer.start()
+
+    def _flush_now(self) -> None:
+        with self._lock:
+            self._flushes_later = False
+            self._reader.flush()
+            self._leave()
