@@ -1,5 +1,6 @@
 """Waiting for something with a deadline, and ports that nobody uses."""
 
+import os
 import random
 import socket
 import time
@@ -7,6 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def poll(predicate: Callable[[], T], deadline_s: float, message: str | Callable[[], str], every_s: float = 0.02) -> T:
@@ -29,8 +33,9 @@ def free_port(beside: int = 0) -> int:
 
     It lies below the ephemeral range: a client that keeps knocking at a dead server's port from that range
     may be given the very same port as its own, connect to itself, and keep the server from coming back.
+    Of several processes of pytest-xdist each has its own: two servers must not begin on one port at the same moment.
     """
-    for port in random.sample(range(18_000, 32_000 - beside), 200):
+    for port in random.sample(range(18_000 + _PROCESS, 32_000 - beside, _PROCESSES), 200):
         if all(map(_is_free, {port, port + beside})):
             return port
     raise AssertionError("no free port between 18000 and 32000")
