@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from emotiond import __version__
-from emotiond.access import Access, Refusal, is_from_here
+from emotiond.access import Access, is_from_here
 from emotiond.config import HttpConfig
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.fleet import Fleet, NotThereError
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             refusal = None
         if refusal:
-            self._answer(_refused(refusal))
+            self._answer(_text(*refusal))
         elif path == "/live" and self.command == "GET" and "text/event-stream" in self.headers.get("Accept", ""):
             self._stream_events()
         elif name := self._pictured():
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 refusal = self.access.refuse_to_act(self.client_address[0], self.headers)
-                page = _refused(refusal) if refusal else action(self._read_body)
+                page = _text(*refusal) if refusal else action(self._read_body)
             except _BodyError:
                 page = _text(413, f"send a body of at most {_MOST_BODY} bytes with its Content-Length")
             log.info(self.command, extra={"path": self._path(), "from": self.client_address[0], "status": page[0]})
@@ -284,10 +284,6 @@ def _done(action: Callable[[], object]) -> Page:
         return _text(404, str(error))
     except UnavailableError as error:
         return _text(503, str(error))
-
-
-def _refused(refusal: Refusal) -> Page:
-    return _text(*refusal)
 
 
 def _json(content: object) -> Page:

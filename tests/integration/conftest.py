@@ -8,6 +8,7 @@ import pytest
 from tests.support.pictures import face_frames
 from tests.support.redis_server import RedisServer
 from tests.support.videos import write_video
+from tests.support.writer import Writer
 
 FPS = 10
 
@@ -23,3 +24,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[s
     require_server("redis-server")
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def writer(server: RedisServer) -> Iterator[Writer]:
+    """Writes into an empty Redis."""
+    server.client.flushall()
+    with Writer(server.url) as writer:
+        yield writer

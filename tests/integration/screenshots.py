@@ -43,6 +43,8 @@ def main() -> None:
                 for stream in ("lobby", "entrance", "desk") if kind != "phone" else ("lobby",):
                     tab.page.locator(f'[data-stream="{stream}"] button').click()
                 time.sleep(8)      # rates are known then
+                tab.page.locator('[data-stream="lobby"] .faces li').first.wait_for()
+                time.sleep(1.5)    # and the picture is one of it
                 tab.page.screenshot(path=arguments.folder / f"live-{kind}.png")
                 tab.close()
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from emotiond.client import ConfigError, Event, FrameEvent, RefusedError, StatusEvent, subscribe
 from emotiond.events import HEARTBEAT_TYPE, UP_TYPE
-from tests.support.collecting import Collector, Way
+from tests.support.collecting import Collector, Way, ids, pending
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import free_port, poll
 from tests.support.writer import Writer
@@ -24,25 +24,6 @@ from tests.support.writer import Writer
 BOTH_WAYS = pytest.mark.parametrize("way", ["for", "async for"])
 SECRET = "s3cr3t-hunter2"
 AT_US = 1_769_860_800_250_001      # 2026-01-31T12:00:00.250001Z
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
-    require_server("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def writer(server: RedisServer) -> Iterator[Writer]:
-    """Writes into an empty Redis."""
-    server.client.flushall()
-    with Writer(server.url) as writer:
-        yield writer
-
-
-def ids(events: Any) -> list[str]:
-    return [event.id for event in events]
 
 
 def read_all(server: RedisServer, *arguments: Any, **options: Any) -> list[Event]:
@@ -55,12 +36,6 @@ def fields_of(server: RedisServer) -> Any:
     found: Any = server.client.xrange("emotions:lobby")
     assert len(found) == 1
     return found[0][1]
-
-
-def pending(server: RedisServer, key: str = "emotions:lobby", group: str = "g") -> dict[str, int]:
-    """Returns each consumer's number of entries that were not acknowledged."""
-    found: Any = server.client.xinfo_consumers(key, group)
-    return {consumer["name"].decode(): consumer["pending"] for consumer in found}
 
 
 def test_a_frames_event_is_typed(server: RedisServer, writer: Writer) -> None:

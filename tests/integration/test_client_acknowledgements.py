@@ -3,45 +3,20 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from emotiond.client import Event, Subscription, subscribe
 from emotiond.client.group import Group
+from tests.support.collecting import ids, pending
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 from tests.support.writer import Writer
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
-    require_server("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def writer(server: RedisServer) -> Iterator[Writer]:
-    """Writes into an empty Redis."""
-    server.client.flushall()
-    with Writer(server.url) as writer:
-        yield writer
-
-
-def ids(events: Any) -> list[str]:
-    return [event.id for event in events]
-
-
 def member(server: RedisServer, **options: Any) -> Subscription:
     return subscribe(server.url, group="g", start="first", **options)
-
-
-def pending(server: RedisServer) -> dict[str, int]:
-    """Returns each consumer's number of entries that were not acknowledged."""
-    found: Any = server.client.xinfo_consumers("emotions:lobby", "g")
-    return {consumer["name"].decode(): consumer["pending"] for consumer in found}
 
 
 @pytest.mark.parametrize("acknowledge", ["auto", "manual"])

@@ -3,14 +3,13 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emotiond.client import Event, Subscription, subscribe
-from tests.support.collecting import Collector, Way
+from tests.support.collecting import Collector, Way, ids, pending
 from tests.support.redis_server import RedisServer
 from tests.support.subscriber import SubscriberProcess, read_file
 from tests.support.waiting import poll
@@ -19,33 +18,8 @@ from tests.support.writer import Writer
 BOTH_WAYS = pytest.mark.parametrize("way", ["for", "async for"])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, require_server: Callable[[str], None]) -> Iterator[RedisServer]:
-    require_server("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def writer(server: RedisServer) -> Iterator[Writer]:
-    """Writes into an empty Redis."""
-    server.client.flushall()
-    with Writer(server.url) as writer:
-        yield writer
-
-
-def ids(events: Any) -> list[str]:
-    return [event.id for event in events]
-
-
 def member(server: RedisServer, *, group: str = "g", **options: Any) -> Subscription:
     return subscribe(server.url, group=group, start="first", **options)
-
-
-def pending(server: RedisServer, key: str = "emotions:lobby", group: str = "g") -> dict[str, int]:
-    """Returns each consumer's number of entries that were not acknowledged."""
-    found: Any = server.client.xinfo_consumers(key, group)
-    return {consumer["name"].decode(): consumer["pending"] for consumer in found}
 
 
 @BOTH_WAYS

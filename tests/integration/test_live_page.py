@@ -94,6 +94,22 @@ def test_it_is_used_with_the_keyboard_alone(open_tab: Callable[..., Tab]) -> Non
     expect(page.locator("#events tr").first).not_to_have_text(first)
 
 
+def test_a_page_in_the_background_disconnects_and_goes_on_when_it_is_seen_again(open_tab: Callable[..., Tab]) -> None:
+    page = open_tab(viewport=DESK).page
+    turn = """hidden => { Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+                         document.dispatchEvent(new Event("visibilitychange")); }"""
+    first = page.locator("#events tr").first
+    expect(first).to_be_visible()
+
+    page.evaluate(turn, True)
+    page.wait_for_timeout(500)
+    before = first.inner_text()
+    page.wait_for_timeout(1500)      # three messages
+    assert first.inner_text() == before
+    page.evaluate(turn, False)
+    expect(first).not_to_have_text(before)
+
+
 def test_a_picture_comes_when_it_is_asked_for(open_tab: Callable[..., Tab]) -> None:
     tab = open_tab(viewport=DESK)
     door = tab.page.locator('[data-stream="door"]')

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from emotiond.client import Event, Subscription
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import poll
 
 Way = Literal["for", "async for"]
@@ -87,3 +88,14 @@ class Collector:
             self.error = error
         finally:
             self._entered.set()
+
+
+def ids(events: Iterable[Event]) -> list[str]:
+    """Returns the ids of events, in order."""
+    return [event.id for event in events]
+
+
+def pending(server: RedisServer, key: str = "emotions:lobby", group: str = "g") -> dict[str, int]:
+    """Returns each consumer's number of entries that were not acknowledged."""
+    found: Any = server.client.xinfo_consumers(key, group)
+    return {consumer["name"].decode(): consumer["pending"] for consumer in found}
