@@ -71,7 +71,7 @@ export class Card {
     const wanted = last.wanted - before.wanted;
     setText(this.parts.dropped, wanted > 0 ? `${(100 * (last.lost - before.lost) / wanted).toFixed(0)} %` : "–");
     setText(this.parts.reasons, dropped.length
-      ? `not analysed so far: ${dropped.map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(", ")}` : "");
+      ? `not analysed so far: ${dropped.map(([reason, count]) => `${reason.replaceAll("_", " ")} ${count}`).join(", ")}` : "");
     const first = since(LATENCY_SECONDS), timed = last.timed - first.timed;
     setText(this.parts.latency,
       timed > 0 ? `${Math.round(1000 * (last.latency_seconds - first.latency_seconds) / timed)} ms` : "–");
