@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.support import leaks
 from tests.support.helm import helm_works
@@ -29,6 +30,9 @@ ORDER = ("unit", "fuzz", "integration", "faults", "deploy")
 _KEPT = "PYTEST_EMOTIOND_DATA"      # for the processes of pytest-xdist, which begin when the variable below is gone
 DATA = Path(os.environ.get("EMOTIOND_DATA") or os.environ.get(_KEPT) or Path(__file__).parents[2] / "shared" / "data")
 os.environ[_KEPT] = str(DATA)
+
+settings.register_profile("emotiond", deadline=None)      # no test asserts how fast the machine is
+settings.load_profile("emotiond")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a shell's background job; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,9 +15,12 @@ ABOUT = """\
 Cameras of 640x360 at 15 frames a second with one face each, played at their own pace from files encoded beforehand
 (H.264 without B-frames). Daemon, Redis and what measures share two cores. A number of streams *is held* when fewer
 than 0.1 % of the frames are dropped and 95 % of the events are in Redis within 200 ms of the frame's arrival; the
-most streams held were so in two runs."""
+most streams held were so in two runs. *Two shards* are two daemons with the same streams and `shard.count: 2` that share
+the two cores, each with the default number of analyzers; each has to be in time."""
 TABLE = "Streams, and what became of their frames"
 HELD = "The most streams held"
+CASES = {name: (mode, 1) for name, mode in LIVE.items()} | {
+    f"{name}, two shards": (LIVE[name], 2) for name in ("full", "tracking, answers kept")}
 RATE = 15
 FIRST, TRIALS = 4, 14
 MOST_DROPPED, MOST_MS = 0.1, 200.0      # %, ms
@@ -29,7 +32,7 @@ def holds(live: Live) -> bool:
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
-    """Looks for the most streams in each mode."""
+    """Looks for the most streams in each case."""
     setting.note_clips(sheet)
     if not PARTS["redis-server"].found():
         sheet.lacks(f"Live streams: {PARTS['redis-server'].mend}.")
@@ -38,12 +41,13 @@ def measure(setting: Setting, sheet: Sheet) -> None:
         sheet.lacks("The most streams: a quick run tries few numbers, each once.")
     files = write_cameras(next(iter(setting.clips.values())), setting.folder / "live", RATE)
     with on_cores(2):
-        for name, mode in LIVE.items():
+        for name, (mode, shards) in CASES.items():
             held = Counter[int]()
 
-            def run(count: int, name: str = name, mode: Mode = mode, held: Counter[int] = held) -> Live:
+            def run(count: int, name: str = name, mode: Mode = mode, shards: int = shards,
+                    held: Counter[int] = held) -> Live:
                 seconds, warm = (6, 3) if setting.quick else (20, 8)
-                live = measure_live(setting.folder, dict(streams_of(files, count)), seconds, mode, warm)
+                live = measure_live(setting.folder, dict(streams_of(files, count)), seconds, mode, warm, shards)
                 row = f"{name}: {count}"
                 sheet.add(TABLE, row, "dropped", live.dropped, "%")
                 sheet.add(TABLE, row, "95th percentile to Redis", live.p95_ms, "ms")

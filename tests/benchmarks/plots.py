@@ -117,7 +117,7 @@ def _faces(pyplot: Any, cells: Cells) -> Any:
 
 def _density(pyplot: Any, cells: Cells) -> Any:
     figure, axes = pyplot.subplots(figsize=(WIDTH, 3.2))
-    for mode, colour in zip(modes.LIVE, COLOURS, strict=False):
+    for mode, colour in zip(density.CASES, COLOURS, strict=False):
         points = sorted((int(row.partition(": ")[2]), values["95th percentile to Redis"], values["held"])
                         for row, values in cells.rows(density.TABLE).items() if row.startswith(f"{mode}: "))
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, label=mode, linewidth=1.5)

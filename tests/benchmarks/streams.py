@@ -6,6 +6,7 @@ latency from a frame's arrival to Redis, and the share of frames that were dropp
 """
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
@@ -44,11 +45,11 @@ class Live:
 
     Attributes:
         streams: how many.
-        megabytes: resident memory of the daemon.
-        cores: how many it kept busy.
+        megabytes: resident memory of the daemon, or of all.
+        cores: how many they kept busy.
         frames: analysed in the time that was measured.
         ms_a_frame: the processor's, for each of them.
-        p95_ms: from a frame's arrival to Redis' reply.
+        p95_ms: from a frame's arrival to Redis' reply; of several daemons the latest one's.
         dropped: % of the frames that were dropped for being too many.
     """
 
@@ -62,24 +63,33 @@ class Live:
 
 
 def measure_live(
-    folder: Path, streams: dict[str, dict[str, object]], seconds: float, mode: Mode, warm: float = WARM_SECONDS
+    folder: Path, streams: dict[str, dict[str, object]], seconds: float, mode: Mode, warm: float = WARM_SECONDS,
+    shards: int = 1,
 ) -> Live:
-    """Runs a daemon with these streams for a while and returns what it took."""
-    with RedisServer(folder / "redis") as redis, Daemon(
+    """Runs a daemon with these streams for a while, or several with their shares of them; returns what they took."""
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(folder / "redis"))
+        daemons = [stack.enter_context(Daemon(
             folder / f"daemon-{time.monotonic_ns()}", streams, redis.url, publish_empty=True,
-            detector=mode.get("detector", {}), classifier=mode.get("classifier", {})) as daemon:
-        process = psutil.Process(daemon.child.pid)
+            shard={"count": shards, "index": index}, **mode)) for index in range(shards)]
+        processes = [psutil.Process(daemon.child.pid) for daemon in daemons]
         time.sleep(warm)
-        before, cpu, begin = daemon.scrape(), process.cpu_times(), time.monotonic()
+        before, used, begin = [daemon.scrape() for daemon in daemons], -seconds_of(processes), time.monotonic()
         time.sleep(seconds)
-        after, spent, seconds = daemon.scrape(), process.cpu_times(), time.monotonic() - begin
-        used = spent.user + spent.system - cpu.user - cpu.system
-        frames = after("frames_analyzed_total") - before("frames_analyzed_total")
-        dropped = sum(scrape("frames_dropped_total", reason=reason) * sign for reason in TOO_MANY
-                      for scrape, sign in ((after, 1), (before, -1)))
-        return Live(len(streams), process.memory_info().rss / 1e6, used / seconds, frames, 1000 * used / max(frames, 1),
-                    1000 * quantile(.95, "event_latency_seconds", before, after),
-                    100 * dropped / max(frames + dropped, 1))
+        after = [daemon.scrape() for daemon in daemons]
+        used, seconds = used + seconds_of(processes), time.monotonic() - begin
+        periods = list(zip(before, after, strict=True))
+        frames = sum(end("frames_analyzed_total") - start("frames_analyzed_total") for start, end in periods)
+        dropped = sum(end("frames_dropped_total", reason=reason) - start("frames_dropped_total", reason=reason)
+                      for reason in TOO_MANY for start, end in periods)
+        late = max(quantile(.95, "event_latency_seconds", start, end) for start, end in periods)
+        return Live(len(streams), sum(process.memory_info().rss for process in processes) / 1e6, used / seconds,
+                    frames, 1000 * used / max(frames, 1), 1000 * late, 100 * dropped / max(frames + dropped, 1))
+
+
+def seconds_of(processes: list[psutil.Process]) -> float:
+    """Returns the processor time that processes have taken so far."""
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
@@ -113,13 +123,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--max-fps", type=float, help="analyse at most so many frames a second of each")
     parser.add_argument("--mode", choices=MODES, default="full", help="as in tests/benchmarks/modes.py (%(default)s)")
+    parser.add_argument("--shards", type=int, default=1, help="as many daemons share the streams (%(default)s)")
     arguments = parser.parse_args()
     limit: dict[str, object] = {"max_fps": arguments.max_fps} if arguments.max_fps else {}
     rows: list[tuple[int, float, float, float, float]] = []
     for count in arguments.streams:
         streams = {name: stream | limit for name, stream in streams_of([arguments.clip], count)}
         with tempfile.TemporaryDirectory() as folder:
-            live = measure_live(Path(folder), streams, arguments.seconds, MODES[arguments.mode])
+            live = measure_live(Path(folder), streams, arguments.seconds, MODES[arguments.mode],
+                                shards=arguments.shards)
             rows.append((count, live.megabytes, live.ms_a_frame, live.p95_ms, live.dropped))
     print(f"{arguments.clip.stem}, {json.dumps(limit | {'mode': arguments.mode})}")
     print(table(("streams", "MB", "ms a frame", "p95 ms", "% dropped"), rows))

@@ -80,7 +80,7 @@ def test_a_reduced_picture_has_its_boxes_scaled() -> None:
     assert is_colour(picture[109, 155:185], EMOTIONS["happy"]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 200), st.integers(1, 200), st.data())
 def test_any_box_in_a_picture_of_any_size_is_drawn_and_hidden(width: int, height: int, data: st.DataObject) -> None:
     picture = grey(width, height)

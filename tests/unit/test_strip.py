@@ -60,7 +60,7 @@ def test_what_is_kept_stays_bounded_where_times_stand_still() -> None:
     assert strip._shares == {"happy": MOST_FRAMES}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(10, 60), st.booleans(), st.lists(st.tuples(
     st.integers(0, 10**12), st.lists(st.sampled_from([HAPPY, SAD, make_face(emotion="x" * 90)]), max_size=5)),
     max_size=9))

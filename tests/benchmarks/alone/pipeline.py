@@ -6,6 +6,7 @@ not measured.
 
 import argparse
 import json
+import os
 import re
 import tempfile
 import threading
@@ -21,7 +22,6 @@ from emotiond.publisher import Publisher
 from emotiond.spool import Spool
 from emotiond.store import Store
 
-WARM = "warm"
 LONGEST_S = 600.0
 
 
@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1)
     arguments = parser.parse_args()
     configure_malloc()
-    names = [f"clip-{number}" for number in range(arguments.streams)]
-    sources = {WARM: arguments.warm, **dict.fromkeys(names, arguments.clip)}
+    own = os.getpid()      # another of these may write into the same Redis
+    warm, names = f"warm-{own}", [f"clip-{own}-{number}" for number in range(arguments.streams)]
+    sources = {warm: arguments.warm, **dict.fromkeys(names, arguments.clip)}
     config = make_config({
         "streams": {name: {"source": str(source)} for name, source in sources.items()}, "publish_empty": True,
         **arguments.config,
@@ -70,7 +71,7 @@ def main() -> None:
             while not all(map(pipeline.has_stopped, streams)):
                 time.sleep(0.002)
 
-        play([WARM])
+        play([warm])
         faces, begin, cpu = 0, time.monotonic(), time.process_time()
         play(names)
         left = publisher.drain(time.monotonic() + LONGEST_S)
