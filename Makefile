@@ -7,7 +7,7 @@ INSTALL := python -m pip --quiet --disable-pip-version-check --no-input install 
 PIP := $(BIN)/$(INSTALL)
 PINS := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo test lint docs bench chaos soak fuzz audit pins clean
+.PHONY: help demo test lint docs bench bench-gpu chaos soak fuzz audit pins clean
 
 help:
 	@echo "make demo    a clip through the whole daemon, and its events read back from Redis"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    style and types"
 	@echo "make docs    the documentation as a site: build/site/index.html"
 	@echo "make bench   figures of this machine, beside its peers' (ARGS='stages whole --quick'; --write makes the page)"
+	@echo "make bench-gpu   the same of a GPU (ARGS=--write makes its page)"
 	@echo "make chaos   random faults against delivery, and a judge (ARGS='--minutes 10 --seed 7')"
 	@echo "make soak    four cameras and a fault a minute for hours: memory, latency, events (ARGS='--hours 24')"
 	@echo "make fuzz    arbitrary inputs for what reads from outside (ARGS='--inputs 1000000 --seed 1 --target redaction')"
@@ -39,6 +40,10 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev $(VENV)/.peers
 	@tests/install_servers
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-gpu: $(VENV)/.dev
+	@tests/install_servers
+	@$(BIN)/python -m tests.benchmarks.gpu $(ARGS)
 
 chaos: $(VENV)/.dev
 	@tests/install_servers

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -65,8 +66,64 @@ class _Seen:
     due: NDArray[np.bool_]
 
 
-class Analyzer:
-    """Runs detector and classifier over a batch of frames; not for several threads at once."""
+class BatchAnalyzer(ABC):
+    """Analyses batches of frames, and does without what fails; not for several threads at once."""
+
+    def __init__(self, metrics: Metrics, classes: int) -> None:
+        """Takes what is counted, and how many emotions there are."""
+        self._metrics, self._classes = metrics, classes
+        self._failures = 0       # in a row
+        self._running = "yunet"  # which network an exception is put down to
+
+    def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
+        """Analyses frames of any streams.
+
+        A batch that makes a network fail, or needs more memory than its device has, is tried in halves; a frame that
+        fails alone becomes a tombstone.
+
+        Raises:
+            Exception: what a network or its device failed with, where it is no frame's fault.
+        """
+        self._running = "yunet"
+        try:
+            analyses = self._analyze(tickets)
+            self._failures = 0
+            return analyses
+        except Exception as error:  # a bad frame must not harm the others
+            if self._is_fatal(error):
+                raise
+            for ticket in tickets:      # what is tried again is searched whole: later frames may have moved the boxes
+                ticket.group.boxes = None
+            if len(tickets) > 1:
+                half = len(tickets) // 2
+                return self.analyze(tickets[:half]) + self.analyze(tickets[half:])
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:  # not the frames' fault
+                raise
+            reason = "non_finite" if isinstance(error, NonFiniteError) else "exception"
+            self._metrics.inference_errors.labels(self._running, reason).inc()
+            log.warning("frame could not be analysed: %s", error,
+                        extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
+            return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), np.zeros(0, np.bool_), failed=True)]
+
+    @abstractmethod
+    def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
+        """Analyses all of them, or raises."""
+
+    def _is_fatal(self, error: Exception) -> bool:
+        """Tells whether every later call would fail too, as on a device that was lost."""
+        return False
+
+    def _no_probabilities(self, count: int = 0) -> NDArray[np.float32]:
+        return np.zeros((count, self._classes), np.float32)
+
+
+class Analyzer(BatchAnalyzer):
+    """Runs detector and classifier on a CPU.
+
+    The crops of all faces of a batch go to the classifier in one call; where faces keep their answers, in one for the
+    first frame of each group, one for the second, and so on.
+    """
 
     def __init__(
         self, detector: Detector, classifier: Classifier, config: DetectorConfig, streams: dict[str, StreamConfig],
@@ -82,40 +139,10 @@ class Analyzer:
             metrics: what is counted.
             classify_every: frames of a group, in the first of which faces are classified; the others keep its answers.
         """
+        super().__init__(metrics, len(classifier.info.labels))
         self._classify_every = classify_every
-        self._detector, self._classifier, self._config = detector, classifier, config
-        self._streams, self._metrics = streams, metrics
+        self._detector, self._classifier, self._config, self._streams = detector, classifier, config, streams
         self._scalers = Scalers()
-        self._failures = 0       # in a row
-        self._running = "yunet"  # which network an exception is put down to
-
-    def analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
-        """Analyses frames of any streams.
-
-        The crops of all their faces go to the classifier in one call; where faces keep their answers, in one for the
-        first frame of each group, one for the second, and so on.
-        A batch that makes a network fail, or needs more memory than its device has, is tried in halves; a frame that
-        fails alone becomes a tombstone.
-        """
-        self._running = "yunet"
-        try:
-            analyses = self._analyze(tickets)
-            self._failures = 0
-            return analyses
-        except Exception as error:  # a bad frame must not harm the others
-            for ticket in tickets:      # what is tried again is searched whole: later frames may have moved the boxes
-                ticket.group.boxes = None
-            if len(tickets) > 1:
-                half = len(tickets) // 2
-                return self.analyze(tickets[:half]) + self.analyze(tickets[half:])
-            self._failures += 1
-            if self._failures >= MAX_FAILURES:  # not the frames' fault: a lost GPU, say
-                raise
-            reason = "non_finite" if isinstance(error, NonFiniteError) else "exception"
-            self._metrics.inference_errors.labels(self._running, reason).inc()
-            log.warning("frame could not be analysed: %s", error,
-                        extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
-            return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), np.zeros(0, np.bool_), failed=True)]
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         seen: dict[int, _Seen] = {}
@@ -228,9 +255,6 @@ class Analyzer:
         return crop_faces(ticket.frame.picture, self._scalers, boxes, self._classifier.info.input,
                           self._streams[ticket.frame.stream].masks)
 
-    def _no_probabilities(self, count: int = 0) -> NDArray[np.float32]:
-        return np.zeros((count, len(self._classifier.info.labels)), np.float32)
-
     def _nobody(self) -> _Seen:
         return _Seen(Faces(*_no_faces()), np.zeros(0, np.intp), self._no_probabilities(), np.zeros(0, np.bool_))
 
@@ -280,7 +304,8 @@ def crop_faces(
 
 
 def work(
-    analyzer: Analyzer, buffers: FrameBuffers, deliver: Callable[[Analysis], None], most: int, workers: int
+    analyzer: BatchAnalyzer, buffers: FrameBuffers, deliver: Callable[[Analysis], None], most: int, workers: int,
+    device: int = 0,
 ) -> None:
     """A worker's life: takes frames, analyses and delivers them; returns when the buffers are closed and have none.
 
@@ -289,9 +314,10 @@ def work(
         buffers: where the frames wait.
         deliver: takes each analysis.
         most: frames to analyse in one go.
-        workers: that take from these buffers.
+        workers: that take from these buffers, for the same device.
+        device: which one the analyzer uses, of those that the streams are dealt out to.
     """
-    while tickets := buffers.take(most, workers):
+    while tickets := buffers.take(most, workers, device):
         analyses = analyzer.analyze(tickets)
         buffers.give_back(tickets)
         for analysis in analyses:

@@ -91,7 +91,8 @@ class ComputeConfig(_Section):
     """Where inference runs."""
 
     device: Device = "auto"
-    """`cpu` (onnxruntime), `cuda:0` (torch, needs `emotiond[gpu]`), or `auto`: a GPU where torch sees one."""
+    """`cpu` (onnxruntime); `cuda:0`, or `cuda` for all GPUs, among which streams are dealt out (torch, needs
+    `emotiond[gpu]`); `auto`: all GPUs where torch sees any."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Analyzer threads on a CPU; `auto` is one for each core the process may use. A GPU has one."""
 
@@ -107,7 +108,7 @@ class DetectorConfig(_Section):
     """Faces narrower or lower than this, in pixels of the full picture, are left out."""
     interval: Annotated[int, Field(ge=1, le=100)] = 1
     """Every so many frames of a stream are searched whole; in between, the faces found are followed in small
-    windows."""
+    windows. For CPUs: a GPU searches every frame whole."""
     max_faces: Annotated[int, Field(ge=1, le=1000)] = 200
     """The best so many faces of a frame are kept; the others are counted."""
 

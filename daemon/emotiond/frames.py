@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -144,7 +144,8 @@ class FrameLedger:
 
 
 class _Buffer:
-    def __init__(self, live: bool, group_size: int) -> None:
+    def __init__(self, live: bool, group_size: int, device: int) -> None:
+        self.device = device
         self.frames: deque[tuple[Frame, FrameGroup]] = deque()
         self.taken = 0
         self._group_size = group_size
@@ -198,11 +199,29 @@ class FrameBuffers:
         self._buffers: dict[str, _Buffer] = {}
         self._turn = 0
         self._closed = False
+        self._devices = 1
 
     def add_stream(self, stream: str, live: bool) -> None:
-        """Makes the stream's buffer."""
+        """Makes the stream's buffer; its frames are for the device that has the fewest streams."""
         with self._changed:
-            self._buffers[stream] = _Buffer(live, self._group_size)
+            self._buffers.pop(stream, None)
+            self._buffers[stream] = _Buffer(live, self._group_size, self._least_used())
+
+    def spread(self, devices: int) -> None:
+        """Deals the streams out to so many devices."""
+        with self._changed:
+            self._devices = devices
+            for place, buffer in enumerate(self._buffers.values()):
+                buffer.device = place % devices
+
+    def device(self, stream: str) -> int:
+        """Returns which device a stream's frames are for, from 0 on."""
+        with self._changed:
+            return self._buffers[stream].device
+
+    def _least_used(self) -> int:
+        counts = Counter(buffer.device for buffer in self._buffers.values())
+        return min(range(self._devices), key=lambda device: counts[device])
 
     def set_live(self, stream: str, live: bool) -> None:
         """Tells what the stream's source turned out to be."""
@@ -231,27 +250,28 @@ class FrameBuffers:
             self._changed.notify_all()
             return True
 
-    def take(self, most: int, takers: int = 1) -> list[Ticket]:
+    def take(self, most: int, takers: int = 1, device: int = 0) -> list[Ticket]:
         """Waits for frames and takes them, one stream after the other; empty when closed and none is to be had.
 
         Args:
             most: frames after which no other stream's are taken.
             takers: that share what waits; each takes no more than its part.
+            device: whose streams.
         """
         with self._changed:
             while True:
-                waiting = sum(len(buffer.frames) for buffer in self._buffers.values())
-                tickets = self._take_round_robin(min(most, max(-(-waiting // takers), 1)))
+                buffers = [buffer for buffer in self._buffers.values() if buffer.device == device]
+                waiting = sum(len(buffer.frames) for buffer in buffers)
+                tickets = self._take_round_robin(buffers, min(most, max(-(-waiting // takers), 1)))
                 if tickets:
                     self._changed.notify_all()
                 if tickets or self._closed:
                     return tickets
                 self._changed.wait()
 
-    def _take_round_robin(self, most: int) -> list[Ticket]:
+    def _take_round_robin(self, buffers: list[_Buffer], most: int) -> list[Ticket]:
         tickets: list[Ticket] = []
         oldest = self._clock() - STALE_SECONDS
-        buffers = list(self._buffers.values())
         empty = 0
         while len(tickets) < most and empty < len(buffers):
             buffer = buffers[self._turn % len(buffers)]

@@ -5,6 +5,7 @@ limited to the source's own kind, so that a playlist cannot make it open somethi
 """
 
 import errno
+import logging
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from emotiond.source import SLICE_SECONDS, SLICED, Source, error_words
 Outcome = Literal["refused", "timeout", "auth", "not_found", "protocol"]
 
 OPEN_SECONDS = 5.0
+_NOT_THE_DEVICE = (av.error.ExitError, av.error.HTTPError, av.error.InvalidDataError)     # the source's own faults
 MAX_PIXELS = 64 * 1024 * 1024   # 8192 x 8192; a few bytes can claim 16k x 16k
 _PROTOCOLS = {
     "rtsp": "rtsp,rtp,srtp,tcp,udp", "rtsps": "rtsps,rtsp,rtp,srtp,tls,tcp,udp,crypto",
@@ -36,6 +38,8 @@ _PLAYLISTS = {"hls", "concat", "dash", "sdp", "imf"}         # name other files,
 
 av.logging.set_level(None)  # FFmpeg's own lines would print URLs
 
+log = logging.getLogger(__name__)
+
 
 class OpenError(Exception):
     """A source could not be opened; `outcome` says how, the message says it in words, without secrets."""
@@ -45,8 +49,12 @@ class OpenError(Exception):
         self.outcome: Outcome = outcome
 
 
-def open_source(config: StreamConfig) -> Source:
+def open_source(config: StreamConfig, device: str = "cpu") -> Source:
     """Opens a camera, URL, device, test pattern or file.
+
+    Args:
+        config: the stream's.
+        device: what runs the networks. `cuda:N` decodes the video too; what it cannot is decoded in software.
 
     Raises:
         OpenError: it cannot be opened or holds no video.
@@ -56,7 +64,7 @@ def open_source(config: StreamConfig) -> Source:
     begin = time.monotonic()
     timeout = (OPEN_SECONDS, SLICE_SECONDS if kind in SLICED else config.stall_seconds)
     try:
-        container = av.open(name, mode="r", format=form, options=options, timeout=timeout)
+        container = _open(name, form, options, timeout, device)
     except av.error.ExitError:
         raise OpenError("timeout", f"{config.source} did not answer within {OPEN_SECONDS:.0f} s; "
                         "check address and network") from None
@@ -68,6 +76,21 @@ def open_source(config: StreamConfig) -> Source:
     except BaseException:
         container.close()
         raise
+
+
+def _open(
+    name: str, form: str | None, options: dict[str, str], timeout: tuple[float, float], device: str
+) -> InputContainer:
+    if device.startswith("cuda"):
+        from emotiond.device.runtime import accelerate
+        try:
+            return av.open(name, mode="r", format=form, options=options, timeout=timeout, hwaccel=accelerate(device))
+        except (*_NOT_THE_DEVICE, FileNotFoundError, ConnectionError, TimeoutError):
+            raise
+        except (FFmpegError, OSError, RuntimeError, NotImplementedError) as error:
+            log.warning("decoding in software: %s takes no video (%s)", device,
+                        redact(str(error).partition("\n")[0] or type(error).__name__))
+    return av.open(name, mode="r", format=form, options=options, timeout=timeout)
 
 
 def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str, str]]:

@@ -78,22 +78,25 @@ class Picture:
     Mirroring, which a few EXIF orientations ask for, is not known from FFmpeg and not done.
 
     Attributes:
+        frame: as decoded.
+        quarter_turns: counterclockwise, from `frame` to what is displayed.
+        upright: width and height of `frame` with square pixels, before it is turned.
         width: pixels as displayed.
         height: pixels as displayed.
     """
 
-    __slots__ = ("_frame", "_quarter_turns", "_upright", "height", "width")
+    __slots__ = ("frame", "height", "quarter_turns", "upright", "width")
 
     def __init__(self, frame: VideoFrame, pixel_aspect: Fraction | None = None) -> None:
-        self._frame = frame
-        self._quarter_turns = round(frame.rotation / 90) % 4
-        self._upright = (_even_aspect(frame.width, pixel_aspect), frame.height)
-        self.width, self.height = self._upright if self._quarter_turns % 2 == 0 else self._upright[::-1]
+        self.frame = frame
+        self.quarter_turns = round(frame.rotation / 90) % 4
+        self.upright = (_even_aspect(frame.width, pixel_aspect), frame.height)
+        self.width, self.height = self.upright if self.quarter_turns % 2 == 0 else self.upright[::-1]
 
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        return sum(plane.buffer_size for plane in self._frame.planes)
+        return sum(plane.buffer_size for plane in self.frame.planes)
 
     def detector_view(
         self, scalers: "Scalers", width: int, region: Rectangle = WHOLE, masks: tuple[Rectangle, ...] = ()
@@ -103,58 +106,66 @@ class Picture:
         A region more than TALLEST times as high as wide becomes narrower, so that no picture costs without limit.
         """
         left, top, right, bottom = region
-        region_width, region_height = (right - left) * self.width, (bottom - top) * self.height
-        most = math.sqrt(TALLEST * width * width / (region_width * region_height))
-        factor = min(1.0, width / region_width, most)
-        sizes = [max(round(side * factor), 32) for side in self._upright]
-        planes = self._turn(_yuv(self._frame, scalers, (sizes[0], sizes[1])))
+        size = scaled_size(self.upright, (self.width, self.height), region, width)
+        planes = self._turn(_yuv(self.frame, scalers, size))
         _, h, w = planes.shape
-        is_709 = self._frame.colorspace == _BT_709 and not self._frame.format.is_rgb
-        colour = Colour.YUV_709 if is_709 else Colour.YUV_601
+        colour = self.colour
         for mask in masks:
-            masked = planes[:, _span(mask[1], mask[3], h), _span(mask[0], mask[2], w)]
+            masked = planes[:, span(mask[1], mask[3], h), span(mask[0], mask[2], w)]
             masked[:] = np.array(colour.black, np.uint8)[:, None, None]
-        rows, columns = _span(top, bottom, h), _span(left, right, w)
+        rows, columns = span(top, bottom, h), span(left, right, w)
         scale = (self.width / w, self.height / h)
         return DetectorView(planes[:, rows, columns], colour, scale, (columns.start * scale[0], rows.start * scale[1]))
 
     def luma(self, scalers: "Scalers", masks: tuple[Rectangle, ...] = ()) -> Luma:
         """Returns luma without a copy where the decoder's first plane is it; otherwise converted to full range."""
-        frame = self._frame
+        frame = self.frame
         name = frame.format.name
-        if name.startswith(_LUMA_FIRST) and not name.endswith(("le", "be")) and self._upright[0] == frame.width:
-            stored = _view(frame.planes[0], frame.width, frame.height)
-            full = (frame.color_range == _FULL_RANGE or name.startswith("yuvj")
-                    or (name.startswith("gray") and frame.color_range != _LIMITED_RANGE))
+        if name.startswith(_LUMA_FIRST) and not name.endswith(("le", "be")) and self.upright[0] == frame.width:
+            stored = view_plane(frame.planes[0], frame.width, frame.height)
+            full = self.is_full_range
         else:
-            stored, full = scalers.scale(frame, self._upright, "gray")[0], True
+            stored, full = scalers.scale(frame, self.upright, "gray")[0], True
         turned = self._turn(stored[None])[0]
         if masks:
             turned = turned.copy()
             for mask in masks:
-                turned[_span(mask[1], mask[3], self.height), _span(mask[0], mask[2], self.width)] = 0
+                turned[span(mask[1], mask[3], self.height), span(mask[0], mask[2], self.width)] = 0
         return Luma(turned, not full)
+
+    @property
+    def colour(self) -> Colour:
+        """What its planes are once they have limited range."""
+        is_709 = self.frame.colorspace == _BT_709 and not self.frame.format.is_rgb
+        return Colour.YUV_709 if is_709 else Colour.YUV_601
+
+    @property
+    def is_full_range(self) -> bool:
+        """Whether the luma of `frame` goes from 0 to 255, not from 16 to 235."""
+        name, tagged = self.frame.format.name, self.frame.color_range
+        return (tagged == _FULL_RANGE or name.startswith("yuvj")
+                or (name.startswith("gray") and tagged != _LIMITED_RANGE))
 
     @property
     def colour_tags(self) -> ColourTags:
         """Those that a copy in Y, U, V should have."""
-        frame = self._frame
+        frame = self.frame
         known = frame.colorspace in _MATRICES or frame.colorspace in (_UNSPECIFIED, _SMPTE_170M, 5)
         matrix = _BT_709 if frame.format.is_rgb else frame.colorspace if known else _SMPTE_170M
         return ColourTags(matrix, frame.color_primaries, frame.color_trc)
 
     def bgr(self, scalers: "Scalers", masks: tuple[Rectangle, ...] = ()) -> NDArray[np.uint8]:
         """Returns a copy for people to look at: (height, width, 3) B, G, R by the picture's own colour matrix."""
-        width, height = self._upright
-        stored = scalers.scale(self._frame, self._upright, "bgr24").reshape(height, width, 3)
-        turn = _TURNS.get(self._quarter_turns)
+        width, height = self.upright
+        stored = scalers.scale(self.frame, self.upright, "bgr24").reshape(height, width, 3)
+        turn = _TURNS.get(self.quarter_turns)
         turned = stored if turn is None else np.asarray(cv2.rotate(stored, turn), np.uint8)
         for mask in masks:
-            turned[_span(mask[1], mask[3], self.height), _span(mask[0], mask[2], self.width)] = 0
+            turned[span(mask[1], mask[3], self.height), span(mask[0], mask[2], self.width)] = 0
         return turned
 
     def _turn(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.rot90(planes, self._quarter_turns, axes=(1, 2)) if self._quarter_turns else planes
+        return np.rot90(planes, self.quarter_turns, axes=(1, 2)) if self.quarter_turns else planes
 
 
 class Scalers:
@@ -169,15 +180,22 @@ class Scalers:
         Returns:
             (3, height, width), planes Y, U, V; (1, height, width); or (1, height, width * 3), B, G, R of each pixel.
         """
+        out = self._run(frame, size, target)
+        samples = out.width * (3 if target == "bgr24" else 1)
+        return np.stack([view_plane(plane, samples, out.height) for plane in out.planes])
+
+    def convert(self, frame: VideoFrame) -> VideoFrame:
+        """Converts to `yuv420p` of limited range, at the size it has."""
+        return self._run(frame, (frame.width, frame.height), "yuv420p")
+
+    def _run(self, frame: VideoFrame, size: tuple[int, int], target: str) -> VideoFrame:
         key = (frame.format.name, frame.width, frame.height, size, target)
         if key not in self._reformatters:
             if len(self._reformatters) >= _SCALERS_KEPT:
                 self._reformatters.clear()
             self._reformatters[key] = VideoReformatter()
-        limited = {"dst_color_range": ColorRange.MPEG} if target == "yuv444p" else {}
-        out = self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1, **limited)
-        samples = out.width * (3 if target == "bgr24" else 1)
-        return np.stack([_view(plane, samples, out.height) for plane in out.planes])
+        limited = {"dst_color_range": ColorRange.MPEG} if target.startswith("yuv") else {}
+        return self._reformatters[key].reformat(frame, *size, target, interpolation="AREA", threads=1, **limited)
 
 
 def _yuv(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -187,14 +205,14 @@ def _yuv(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> NDArray[
             or frame.color_range == _FULL_RANGE):
         return scalers.scale(frame, size, "yuv444p")
     planes = np.empty((3, height, width), np.uint8)
-    planes[0] = _view(frame.planes[0], width, height)
+    planes[0] = view_plane(frame.planes[0], width, height)
     for target, plane in zip(planes[1:], frame.planes[1:], strict=True):     # each pixel becomes four, which is
-        pairs = _view(plane, width // 2, height // 2) * np.uint16(0x0101)     # several times as fast as scaling
+        pairs = view_plane(plane, width // 2, height // 2) * np.uint16(0x0101)     # several times as fast as scaling
         target[0::2] = target[1::2] = pairs.view(np.uint8)
     return planes
 
 
-def _view(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:
+def view_plane(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:
     """Returns a plane's pixels (height, width) without a copy; the view keeps the plane alive."""
     return np.frombuffer(cast(memoryview, plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
 
@@ -205,6 +223,21 @@ def _even_aspect(width: int, pixel_aspect: Fraction | None) -> int:
     return round(width * pixel_aspect)
 
 
-def _span(begin: float, end: float, size: int) -> slice:
+def scaled_size(
+    upright: tuple[int, int], displayed: tuple[int, int], region: Rectangle, width: int
+) -> tuple[int, int]:
+    """Returns what a picture is scaled to, before it is turned, for `region` to be `width` pixels wide at most.
+
+    Sizes are width, height. Nothing is scaled up, and no picture gets more than TALLEST * width^2 pixels.
+    """
+    left, top, right, bottom = region
+    region_width, region_height = (right - left) * displayed[0], (bottom - top) * displayed[1]
+    most = math.sqrt(TALLEST * width * width / (region_width * region_height))
+    factor = min(1.0, width / region_width, most)
+    return max(round(upright[0] * factor), 32), max(round(upright[1] * factor), 32)
+
+
+def span(begin: float, end: float, size: int) -> slice:
+    """Returns the pixels between two fractions of a side of so many, at least one."""
     start = min(round(begin * size), size - 1)
     return slice(start, max(round(end * size), start + 1))

@@ -6,9 +6,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, work
-from emotiond.config import Config, StreamConfig
+from emotiond.analyzer import FACES_DETECTED, Analysis, Analyzer, BatchAnalyzer, work
+from emotiond.config import Config, DetectorConfig, StreamConfig
 from emotiond.crew import Crew
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.events import AggregateEvent, FrameEvent, StatusEvent
@@ -20,7 +21,7 @@ from emotiond.stream import Playback, PublishStatus, StreamReader, WaitForRoom
 from emotiond.timeline import Emit, Timeline, abstain_below
 from emotionnet.classifier import Classifier, load_classifier
 from emotionnet.weights import WeightsError, WeightsInfo, load_info
-from yunet.detector import Detector, load_detector
+from yunet.detector import Detector, OnnxDetector, load_detector
 from yunet.weights import WeightsError as DetectorWeightsError
 
 LAST_FRAME_SECONDS = 2.0  # for the frames in hand when the rest was dropped
@@ -39,10 +40,8 @@ class Pipeline:
         readers: stream -> its reader.
         buffers: the frames that wait.
         model: the classifier's weights.
-        device: what runs the networks, known once they are loaded.
+        devices: what runs the networks; `cpu` until they are loaded.
     """
-
-    device: str
 
     def __init__(
         self, config: Config, emit: Emit, publish_status: PublishStatus | None = None,
@@ -69,6 +68,7 @@ class Pipeline:
         self._threads: dict[str, threading.Thread] = {}
         self._timelines: dict[str, Timeline] = {}
         self.readers: dict[str, StreamReader] = {}
+        self.devices = ["cpu"]
         self.ledger = FrameLedger()
         self.buffers = FrameBuffers(self.ledger, group_size=config.detector.interval)
 
@@ -90,7 +90,8 @@ class Pipeline:
         """
         reader = StreamReader(
             name, config, buffers=self.buffers, ledger=self.ledger, metrics=self.metrics,
-            publish_status=self._publish_status, wait_for_room=self._wait_for_room, playback=playback)
+            publish_status=self._publish_status, wait_for_room=self._wait_for_room, playback=playback,
+            device=lambda: self.devices[self.buffers.device(name)])
         before = self._timelines.get(name)
         if before and config.source != self._streams[name].source:
             before.tracker.forget()
@@ -108,16 +109,22 @@ class Pipeline:
             ConfigError: device or weights are not usable.
             UnavailableError: the device is not there.
         """
-        self.device = device = choose_device(self._config.compute.device)
-        workers, batch = (worker_count(self._config), CPU_BATCH) if device == "cpu" else (1, GPU_BATCH)
-        models = [load_models(self._config, device) for _ in range(workers)]
-        self.metrics.set_model(self.model.model_id, device)
-        for index, (detector, classifier) in enumerate(models):
-            analyzer = Analyzer(detector, classifier, self._config.detector, self._streams, self.metrics,
-                                self._config.classifier.interval)
+        devices = choose_devices(self._config.compute.device)
+        workers, batch = (worker_count(self._config), CPU_BATCH) if devices == ["cpu"] else (1, GPU_BATCH)
+        if devices != ["cpu"] and max(self._config.detector.interval, self._config.classifier.interval) > 1:
+            log.warning("detector.interval and classifier.interval are for CPUs; on %s every frame is searched whole",
+                        devices[0])
+        analyzers = [(place, combine(
+            *load_models(self._config, device), self._config.detector, self._streams, self.metrics,
+            self._config.classifier.interval)) for place, device in enumerate(devices) for _ in range(workers)]
+        self.devices = devices
+        self.buffers.spread(len(devices))
+        self.metrics.set_model(self.model.model_id, ",".join(devices))
+        for index, (place, analyzer) in enumerate(analyzers):
             self.analyzing.start(
                 f"analyzer-{index}",
-                lambda analyzer=analyzer: work(analyzer, self.buffers, self._deliver, batch, workers))
+                lambda analyzer=analyzer, place=place: work(
+                    analyzer, self.buffers, self._deliver, batch, workers, place))
 
     def read(self, name: str) -> threading.Thread:
         """Starts a stream's reader."""
@@ -180,6 +187,20 @@ class Pipeline:
         self._emit_aggregate(event, last)
 
 
+def combine(
+    detector: Detector, classifier: Classifier, config: DetectorConfig, streams: dict[str, StreamConfig],
+    metrics: Metrics, classify_every: int = 1,
+) -> BatchAnalyzer:
+    """Returns the analyzer for where the networks are: `Analyzer` for a CPU, `TorchAnalyzer` for a device of torch."""
+    if isinstance(detector, OnnxDetector):
+        return Analyzer(detector, classifier, config, streams, metrics, classify_every)
+    # only now, since importing torch takes seconds
+    from emotiond.device.analyzer import TorchAnalyzer
+    from emotionnet.torch_classifier import TorchClassifier
+    from yunet.torch_detector import TorchDetector
+    return TorchAnalyzer(cast(TorchDetector, detector), cast(TorchClassifier, classifier), config, streams, metrics)
+
+
 def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
     """Loads detector and classifier for `cpu`, `torch:cpu` or `cuda:N`.
 
@@ -216,18 +237,22 @@ def load_model_info(config: Config) -> WeightsInfo:
         raise ConfigError(f"classifier.weights: {error}") from None
 
 
-def choose_device(wanted: str) -> str:
-    """Returns the device for `auto`: the first GPU where torch is installed and sees one, else the CPU."""
-    if wanted != "auto":
-        return "cuda:0" if wanted == "cuda" else wanted
-    if not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")):
-        return "cpu"  # without a driver there is no need to spend seconds on importing torch
+def choose_devices(wanted: str) -> list[str]:
+    """Returns what runs the networks: all GPUs for `cuda`, and for `auto` where there are any; else what is named."""
+    if wanted not in ("auto", "cuda"):
+        return [wanted]
+    if wanted == "auto" and not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")):
+        return ["cpu"]  # without a driver there is no need to spend seconds on importing torch
     try:
         import torch
     except ImportError:
-        log.warning("there is a GPU, but torch is not installed; install emotiond[gpu] to use it")
-        return "cpu"
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+        if wanted == "auto":
+            log.warning("there is a GPU, but torch is not installed; install emotiond[gpu] to use it")
+        count = 0
+    else:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    # without one, loading the models says what is wrong
+    return [f"cuda:{index}" for index in range(count)] or ["cpu" if wanted == "auto" else "cuda:0"]
 
 
 def worker_count(config: Config) -> int:

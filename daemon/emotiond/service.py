@@ -150,7 +150,7 @@ class Service:
             log.warning("%s", line)
         log.info("emotiond %s runs", __version__, extra={
             "streams": len(self.pipeline.readers), "model": self.pipeline.model.model_id,
-            "device": self.pipeline.device,
+            "device": ",".join(self.pipeline.devices),
             "abstain_below": abstain_below(self._config.classifier, self.pipeline.model),
             "http": f"http://{join_address(self._config.http.address[0], self.web.port)}",
             **({"purpose": purpose} if purpose else {}),

@@ -95,6 +95,7 @@ class StreamReader:
     def __init__(
         self, name: str, config: StreamConfig, *, buffers: FrameBuffers, ledger: FrameLedger, metrics: Metrics,
         publish_status: PublishStatus, wait_for_room: WaitForRoom, playback: Playback | None = None,
+        device: Callable[[], str] = lambda: "cpu",
     ) -> None:
         """Prepares the reader.
 
@@ -108,6 +109,7 @@ class StreamReader:
             wait_for_room: called before each frame of a source that is not live.
             playback: how to play a file or a test pattern; by default a camera's part is played for ever at its
                 own pace, and others once, as fast as they can be analysed.
+            device: tells what runs the networks; a GPU decodes too.
         """
         self.name, self.config = name, config
         self.state, self.error, self.failed = State.CONNECTING, None, False
@@ -115,7 +117,7 @@ class StreamReader:
         self.source: Source | None = None
         self._opened = False
         self._buffers, self._ledger, self._metrics = buffers, ledger, metrics
-        self._publish_status, self._wait_for_room = publish_status, wait_for_room
+        self._publish_status, self._wait_for_room, self._device = publish_status, wait_for_room, device
         self._stop = threading.Event()
         kind = kind_of(config.source)
         self._is_file = kind == "file"
@@ -134,7 +136,7 @@ class StreamReader:
         while not self._stop.is_set():
             self._set_state(State.CONNECTING)
             try:
-                source = open_source(self.config)
+                source = open_source(self.config, self._device())
             except OpenError as error:
                 self._metrics.connects.labels(self.name, error.outcome).inc()
                 if not self._wait_to_reopen(error.outcome, str(error)):
@@ -187,7 +189,7 @@ class StreamReader:
             self._count(source.counts)
             self._metrics.stage["decode"].observe(decoded.decode_seconds)
             if self.state is not State.RUNNING:
-                self._note_up(source)
+                self._note_up(source, on_gpu=decoded.frame.format.name == "cuda")
             seconds = decoded.pts if decoded.pts is not None else self._index / (source.rate or _FALLBACK_RATE)
             first_pts = seconds if first_pts is None else first_pts
             since_start = seconds - first_pts
@@ -236,14 +238,15 @@ class StreamReader:
         self.decode_errors += counts.decode_errors
         counts.bytes = counts.decode_errors = 0
 
-    def _note_up(self, source: Source) -> None:
+    def _note_up(self, source: Source, *, on_gpu: bool) -> None:
         was_up, self._up, self.error = self._up, True, None
         self._backoff.reset()
         self._set_state(State.RUNNING)
         if was_up:  # a file that plays a camera began anew
             return
+        decoder = {"decoder": "gpu" if on_gpu else "software"} if self._device().startswith("cuda") else {}
         log.info("stream is up", extra={"stream": self.name, "codec": source.codec,
-                                        "size": f"{source.size[0]}x{source.size[1]}"})
+                                        "size": f"{source.size[0]}x{source.size[1]}", **decoder})
         self._publish_status(UP_TYPE, StatusEvent(self.name))
 
     def _wait_to_reopen(self, reason: str, text: str) -> bool:

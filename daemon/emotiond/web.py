@@ -240,8 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allowed(self) -> list[str]:
         path = self._path()
-        return [*(["GET", "HEAD"] if path in self.pages else []), *(["POST"] if path in self.actions else []),
-                *(["DELETE"] if self._stream() else [])]
+        return [*(["GET", "HEAD"] if path in self.pages or self._pictured() else []),
+                *(["POST"] if path in self.actions else []), *(["DELETE"] if self._stream() else [])]
 
     def _no_page(self) -> Page:
         if allowed := self._allowed():

@@ -5,10 +5,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emotionnet.classifier import check_crops, check_finite
-from emotionnet.network import EmotionNet, calibrated, shapes
+from emotionnet.network import Conv, EmotionNet, calibrated, shapes
 from emotionnet.weights import SAFETENSORS, WeightsError, WeightsInfo
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -16,7 +17,14 @@ BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class TorchClassifier:
-    """A `Classifier` on a torch device."""
+    """A `Classifier` on a torch device, in half precision on a GPU.
+
+    Attributes:
+        info: the weights in use.
+        device: what it runs on.
+        dtype: that it calculates in.
+        network: on the device, its batch normalisations folded.
+    """
 
     def __init__(self, info: WeightsInfo, device: str) -> None:
         """Loads the safetensors of `info`.
@@ -26,28 +34,37 @@ class TorchClassifier:
             RuntimeError: the device is not there.
         """
         self.info = info
-        self._device = find_device(device)
-        self._network = load_network(info).to(self._device).to(memory_format=torch.channels_last)
+        self.device = find_device(device)
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        network = fold_norms(load_network(info)).requires_grad_(False)
+        self.network = network.to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classifies crops, as `Classifier` says."""
         check_crops(crops, self.info)
         out = np.empty((len(crops), len(self.info.labels)), np.float32)
         for start in range(0, len(crops), BUCKETS[-1]):
             chunk = crops[start:start + BUCKETS[-1]]
-            padded = np.zeros((_bucket(len(chunk)), *crops.shape[1:]), np.uint8)
+            padded = np.zeros((bucket(len(chunk)), *crops.shape[1:]), np.uint8)
             padded[:len(chunk)] = chunk
-            logits = self._network.logits(self._normalize(torch.from_numpy(padded)))
-            probabilities = calibrated(logits, self.info.calibration.temperature)
+            probabilities = self.probabilities(torch.from_numpy(padded).to(self.device))
             out[start:start + len(chunk)] = probabilities[:len(chunk)].cpu().numpy()
         return check_finite(out)
 
-    def _normalize(self, crops: Tensor) -> Tensor:
-        """Does what `preprocess.normalize` does: (B, side, side) uint8 to (B, 3, side, side), on the device."""
+    @torch.inference_mode()
+    def probabilities(self, crops: Tensor) -> Tensor:
+        """Classifies crops that are on the device, without waiting for it.
+
+        Args:
+            crops: (N, side, side) full-range luma, 0..255, of any type.
+
+        Returns:
+            (N, classes) float32 calibrated probabilities; not a number where the network gave none.
+        """
         spec = self.info.input
-        grey = (crops.to(self._device).float() * (1 / 255) - spec.mean) * (1 / spec.std)
-        return grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        grey = ((crops.float() * (1 / 255) - spec.mean) * (1 / spec.std)).to(self.dtype)     # as preprocess.normalize
+        planes = grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return calibrated(self.network.logits(planes).float(), self.info.calibration.temperature)
 
 
 def load_network(info: WeightsInfo) -> EmotionNet:
@@ -75,6 +92,15 @@ def load_network(info: WeightsInfo) -> EmotionNet:
     return network.eval()
 
 
+def fold_norms(network: EmotionNet) -> EmotionNet:
+    """Folds each batch normalisation into the convolution before it, in place: the same function in fewer steps."""
+    for module in network.modules():
+        if isinstance(module, Conv):
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.register_module("bn", nn.Identity())
+    return network
+
+
 def _size(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else "x".join(map(str, shape)) or "one value"
 
@@ -93,5 +119,6 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _bucket(count: int) -> int:
+def bucket(count: int) -> int:
+    """Returns the size that a batch of `count`, at most the largest, is filled up to."""
     return next(size for size in BUCKETS if size >= count)

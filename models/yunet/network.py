@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
 
+from yunet.colour import Colour, first_layer
 from yunet.decode import CHANNELS, STRIDES
 from yunet.weights import read_weights
 
@@ -66,12 +67,15 @@ class YuNet(nn.Module):
         return torch.cat([head(level).flatten(2) for head, level in levels], dim=2)
 
 
-def load_network() -> YuNet:
-    """Returns YuNet with its weights, in evaluation mode on the CPU.
+def load_network(colour: Colour = Colour.BGR) -> YuNet:
+    """Returns YuNet with its weights, in evaluation mode on the CPU, for planes of a colour.
 
     Raises:
         WeightsError: the weights are missing or not the ones this code was tested with.
     """
     network = YuNet()
-    network.load_state_dict(safetensors.torch.load(read_weights("yunet.safetensors")))
+    tensors = safetensors.torch.load(read_weights("yunet.safetensors"))
+    stem = first_layer(tensors["stem.weight"].numpy(), tensors["stem.bias"].numpy(), colour)
+    tensors |= {"stem.weight": torch.from_numpy(stem[0]), "stem.bias": torch.from_numpy(stem[1])}
+    network.load_state_dict(tensors)
     return network.eval()

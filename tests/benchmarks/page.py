@@ -1,12 +1,35 @@
-"""docs/benchmarks.md, made from results alone."""
+"""docs/benchmarks.md and docs/benchmarks-gpu.md, made from results alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks import aims
 from tests.benchmarks.figures import Measured, Results
 from tests.benchmarks.parts import PARTS, Part
 from tests.benchmarks.tables import grids, markdown, spread
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page of benchmarks.
+
+    Attributes:
+        name: of its files in docs/, without their endings.
+        command: that measures it, a part's name left out.
+        intro: its beginning, in Markdown.
+        parts: its sections.
+        aims: makes the section on what was aimed at; empty where there is none.
+        devices: what it can be measured on, the usual one first; empty where there is no choice.
+    """
+
+    name: str
+    command: str
+    intro: str
+    parts: Mapping[str, Part]
+    aims: Callable[[Mapping[str, Measured]], str]
+    devices: tuple[str, ...] = ()
+
 
 INTRO = """\
 # Benchmarks
@@ -24,26 +47,28 @@ make bench ARGS="stages --quick"    # single parts, or a few minutes for all
 
 The clips are real recordings that are not part of the project; without them the demo's portrait stands in."""
 NOT_HERE = "Not measured in this run."
+BENCHMARKS = Document("benchmarks", "python -m tests.benchmarks", INTRO, PARTS, aims.section)
 
 
-def render(results: Results, plots: Mapping[str, Path], folder: Path) -> str:
+def render(results: Results, plots: Mapping[str, Path], folder: Path, document: Document = BENCHMARKS) -> str:
     """Returns the page.
 
     Args:
         results: what was measured.
         plots: part -> its plot, where there is one.
         folder: in which the page lies.
+        document: which page.
     """
     measured = results.parts.values()
     commits, dates = {part.commit for part in measured}, sorted(part.date for part in measured)
     about = {**results.machine, "measured": _span(dates), "commit": ", ".join(sorted(commits)) or "unknown"}
     machine = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items())])
     sections = [_section(part, results.parts.get(name), plots.get(name), folder, several=len(commits) > 1)
-                for name, part in PARTS.items()]
-    reached = aims.section(results.parts)
-    titles = [*(["Aims"] if reached else []), *(part.title for part in PARTS.values())]
+                for name, part in document.parts.items()]
+    reached = document.aims(results.parts)
+    titles = [*(["Aims"] if reached else []), *(part.title for part in document.parts.values())]
     contents = " · ".join(f"[{title}](#{_anchor(title)})" for title in titles)
-    return "\n\n".join(filter(None, [INTRO, machine, contents, reached, *sections])) + "\n"
+    return "\n\n".join(filter(None, [document.intro, machine, contents, reached, *sections])) + "\n"
 
 
 def _section(part: Part, measured: Measured | None, plot: Path | None, folder: Path, *, several: bool) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 from tests.benchmarks import (
     accuracy,
@@ -36,7 +37,10 @@ class Part:
     measure: Callable[[Setting, Sheet], None]
 
 
-PARTS = {
-    module.__name__.rpartition(".")[2]: Part(module.TITLE, module.ABOUT, module.measure)
-    for module in (stages, whole, tracking, scaling, density, latency, streams, faces, events, peers, accuracy, start)}
-"""Name on the command line -> part."""
+def make_parts(*modules: ModuleType) -> dict[str, Part]:
+    """Returns name on the command line -> part, of modules that have a title, what they mean and how to measure."""
+    return {module.__name__.rpartition(".")[2]: Part(module.TITLE, module.ABOUT, module.measure) for module in modules}
+
+
+PARTS = make_parts(
+    stages, whole, tracking, scaling, density, latency, streams, faces, events, peers, accuracy, start)

@@ -42,10 +42,12 @@ class Setting:
     Attributes:
         quick: fewer rounds, frames and seconds.
         folder: for files that may go afterwards.
+        device: what runs the networks.
     """
 
     quick: bool
     folder: Path
+    device: str = "cpu"
 
     @property
     def rounds(self) -> int:
@@ -135,15 +137,26 @@ def on_cores(count: int | None) -> Generator[None]:
         os.sched_setaffinity(0, before)
 
 
-def machine() -> dict[str, str]:
-    """Returns what all figures belong to."""
+def machine(device: str = "cpu") -> dict[str, str]:
+    """Returns what all figures belong to, a device of torch included."""
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "CPU": f"{model}, {len(os.sched_getaffinity(0))} cores", "memory": f"{memory / 2**30:.0f} GiB",
         "system": f"{_system()}, Linux {platform.release()}", "Python": platform.python_version(),
-        **{name: version(name) for name in ("onnxruntime", "av", "numpy")}}
+        **{name: version(name) for name in ("onnxruntime", "av", "numpy")}, **_device(device)}
+
+
+def _device(name: str) -> dict[str, str]:
+    """Returns what a device of torch is, and torch's version; nothing of onnxruntime's `cpu`."""
+    if name == "cpu":
+        return {}
+    import torch
+    if not name.startswith("cuda"):
+        return {"device": f"{name}, {torch.get_num_threads()} threads", "torch": torch.__version__}
+    properties = torch.cuda.get_device_properties(name)
+    return {"device": f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB", "torch": torch.__version__}
 
 
 def commit() -> str:

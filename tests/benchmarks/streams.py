@@ -71,7 +71,8 @@ def measure_live(
         redis = stack.enter_context(RedisServer(folder / "redis"))
         daemons = [stack.enter_context(Daemon(
             folder / f"daemon-{time.monotonic_ns()}", streams, redis.url, publish_empty=True,
-            shard={"count": shards, "index": index}, **mode)) for index in range(shards)]
+            shard={"count": shards, "index": index}, detector=mode.get("detector", {}),
+            classifier=mode.get("classifier", {}), compute=mode.get("compute", {}))) for index in range(shards)]
         processes = [psutil.Process(daemon.child.pid) for daemon in daemons]
         time.sleep(warm)
         before, used, begin = [daemon.scrape() for daemon in daemons], -seconds_of(processes), time.monotonic()

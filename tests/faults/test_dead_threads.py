@@ -25,6 +25,13 @@ def break_down(*_):
     raise RuntimeError("injected")
 emotiond.timeline.Timeline.deliver = break_down
 """
+LOSE_DEVICE = """
+import torch
+from emotiond.device.plan import Plan
+def lose(*_):
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+Plan.end = lose
+"""
 
 
 def break_down(*_: object, **__: object) -> NoReturn:
@@ -102,3 +109,15 @@ def test_the_process_ends_with_a_failure_and_names_thread_and_cause(tmp_path: Pa
     assert died["message"].startswith("thread analyzer-")
     assert died["traceback"].endswith("RuntimeError: injected")
     assert daemon.log_entries("stopped")
+
+
+@pytest.mark.slow
+def test_a_device_that_is_lost_ends_the_process_at_its_first_error(tmp_path: Path, redis_server: RedisServer) -> None:
+    pytest.importorskip("torch", reason="torch missing")
+    with Daemon(tmp_path, {"pattern": PATTERN}, redis_server.url, before=LOSE_DEVICE,
+                compute={"device": "torch:cpu"}) as daemon:
+        assert daemon.wait() == 1
+
+    died = daemon.log_entries("died")[0]
+    assert died["traceback"].endswith("illegal memory access was encountered")
+    assert not daemon.log_entries("could not be analysed")

@@ -132,6 +132,7 @@ def test_from_elsewhere_the_token_is_wanted(tmp_path: Path, clip: Path, server: 
         assert send(daemon.port, "HEAD", "/streams/door/picture", None, bearer).status == 200
         assert send(daemon.port, "GET", "/streams", None, {"X-Forwarded-For": "10.8.0.7"}).status == 401
         assert send(daemon.port, "GET", "/streams", None, {}).status == 200
+        assert send(daemon.port, "POST", "/streams/door/picture", b"", bearer).status == 405
 
 
 def test_from_elsewhere_without_a_token_there_is_no_look(daemon: Daemon) -> None:

@@ -90,8 +90,13 @@ def test_it_is_used_with_the_keyboard_alone(open_tab: Callable[..., Tab]) -> Non
     first = page.locator("#events tr").first.inner_text()
     time.sleep(1.5)      # three messages
     assert page.locator("#events tr").first.inner_text() == first
+    expect(page.locator("#newer")).to_have_text(re.compile(r"^[1-9]\d* newer$"))
     page.keyboard.press("Enter")
-    expect(page.locator("#events tr").first).not_to_have_text(first)
+    expect(page.locator("#newer")).to_have_text("")
+    assert page.locator("#events tr").first.inner_text() != first      # what came in the meantime is there at once
+    frames = page.locator("#events tr").evaluate_all(
+        "rows => rows.map(({cells}) => cells[1].innerText + cells[2].innerText)")
+    assert len(frames) == len(set(frames))
 
 
 def test_a_page_in_the_background_disconnects_and_goes_on_when_it_is_seen_again(open_tab: Callable[..., Tab]) -> None:

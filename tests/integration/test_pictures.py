@@ -12,11 +12,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from emotiond.analyzer import Analysis, Analyzer
+from emotiond.analyzer import Analysis
 from emotiond.config import DetectorConfig, StreamConfig
 from emotiond.frames import Frame, FrameLedger, Ticket
 from emotiond.metrics import Metrics
 from emotiond.picture import Picture, Scalers
+from emotiond.pipeline import combine
 from emotiond.tracker import iou
 from emotionnet.classifier import Classifier, load_classifier
 from emotionnet.preprocess import expand_range
@@ -40,14 +41,21 @@ LOSSLESS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector()
+@pytest.fixture(scope="module", params=["cpu", "torch:cpu"])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param != "cpu":
+        pytest.importorskip("torch", reason="torch missing")
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    return load_classifier()
+def detector(device: str) -> Detector:
+    return load_detector(device)
+
+
+@pytest.fixture(scope="module")
+def classifier(device: str) -> Classifier:
+    return load_classifier("builtin", device)
 
 
 @pytest.fixture
@@ -80,8 +88,7 @@ def analyse(
 ) -> Analysis:
     metrics = Metrics(FrameLedger(), classifier.info.labels)
     metrics.add_stream("s")
-    analyzer = Analyzer(
-        detector, classifier, DetectorConfig(), {"s": stream or StreamConfig(source="a.mp4")}, metrics)
+    analyzer = combine(detector, classifier, DetectorConfig(), {"s": stream or StreamConfig(source="a.mp4")}, metrics)
     analysis, = analyzer.analyze([Ticket(Frame("s", 0, 0.0, 0, "file", 0.0, None, picture), 0)])
     assert not analysis.failed
     return analysis

@@ -133,6 +133,31 @@ def test_what_waits_is_shared_with_the_other_takers(waiting: int, taken: int) ->
     assert len(floor.buffers.take(4, takers=2)) == taken
 
 
+def test_each_device_takes_the_frames_of_its_own_streams() -> None:
+    floor = Floor(live=("a", "b", "c", "d"))
+    floor.buffers.spread(3)
+    floor.ledger.add_stream("e")
+    floor.buffers.add_stream("e", live=True)       # two of the devices have one stream, one has two
+    for stream in "abcde":
+        floor.put(stream, 0)
+
+    assert [floor.buffers.device(stream) for stream in "abcde"] == [0, 1, 2, 0, 1]
+    assert [names(floor.buffers.take(10, device=device)) for device in range(3)] == [["a0", "d0"], ["b0", "e0"], ["c0"]]
+
+
+def test_a_device_whose_streams_have_no_frames_waits_for_them() -> None:
+    floor = Floor(live=("a", "b"))
+    floor.buffers.spread(2)
+    floor.put("a", 0)
+    taken: list[str] = []
+    taker = spawn(lambda: taken.extend(names(floor.buffers.take(10, device=1))))
+
+    floor.put("b", 0)
+
+    join([taker], LONG_S)
+    assert taken == ["b0"]
+
+
 @given(st.lists(st.integers(0, LIVE_DEPTH), min_size=1, max_size=6), st.integers(1, 40))
 def test_a_batch_is_spread_evenly_over_streams_that_have_frames(waiting: list[int], most: int) -> None:
     streams = [f"stream{i}" for i in range(len(waiting))]

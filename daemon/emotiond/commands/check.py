@@ -11,7 +11,7 @@ from emotiond.config import Config, unknown_environment
 from emotiond.config_file import load_service_config
 from emotiond.errors import ConfigError, UnavailableError
 from emotiond.opening import OpenError, open_source
-from emotiond.pipeline import choose_device, load_model_info, load_models
+from emotiond.pipeline import choose_devices, load_model_info, load_models
 from emotiond.redact import redact
 from emotiond.shard import own_streams
 from emotiond.source import EndedError
@@ -51,7 +51,7 @@ def load_checked_config(path: Path, added: bytes | None = None) -> Config:
 
 
 def _connect(config: Config) -> None:
-    _, classifier = load_models(config, choose_device(config.compute.device))
+    _, classifier = load_models(config, choose_devices(config.compute.device)[0])
     print(f"models: ok, {classifier.info.model_id}, abstains below "
           f"{abstain_below(config.classifier, classifier.info)}")
     if fault := _spool_fault(config.spool.file):

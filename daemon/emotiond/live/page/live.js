@@ -18,6 +18,9 @@ const visible = new IntersectionObserver((entries) => {
 
 let token = remembered() ?? "";
 let paused = false;
+let newer = [];         // the last events that are not shown yet
+let countNewer = 0;
+let begunAnew = false;
 let drawn = 0;
 let connection = null;
 
@@ -94,10 +97,14 @@ function show(message, first) {
   showStatus(message);
   if (first) {
     showLegend(message);
-    if (!paused) element("events").replaceChildren();
+    newer = [];
+    begunAnew = true;
   }
   element("events-section").hidden = message.mode === "aggregate";
-  if (!paused) showEvents(message);
+  newer = [...newer, ...message.events].slice(-ROWS);
+  countNewer += message.events.length;
+  if (paused) setText(element("newer"), `${countNewer} newer`);
+  else showNewer();
   if (first || message.time - drawn >= DRAW_SECONDS) {
     drawn = message.time;
     for (const card of cards.values()) card.draw(message);
@@ -148,9 +155,10 @@ function showLegend(message) {
 }
 
 /** Puts new events on top; the oldest rows are filled again, so that their number stays. */
-function showEvents(message) {
+function showNewer() {
   const body = element("events");
-  for (const [at, stream, frame, faces, more] of message.events.slice(-ROWS)) {
+  if (begunAnew) body.replaceChildren();      // the first message tells again what stands there
+  for (const [at, stream, frame, faces, more] of newer) {
     const row = body.childElementCount < ROWS ? makeRow() : body.lastElementChild;
     const said = faces.map(([track, emotion, confidence, unsure]) =>
       `${track} ${unsure ? "unsure" : `${emotion} ${Math.round(100 * confidence)}\u00a0%`}`).join(", ");
@@ -158,6 +166,10 @@ function showEvents(message) {
     cells.forEach((text, index) => setText(row.cells[index], text));
     body.prepend(row);
   }
+  newer = [];
+  countNewer = 0;
+  begunAnew = false;
+  setText(element("newer"), "");
 }
 
 function makeRow() {
@@ -169,6 +181,7 @@ function makeRow() {
 element("pause").addEventListener("click", (event) => {
   paused = !paused;
   event.target.setAttribute("aria-pressed", String(paused));
+  if (!paused) showNewer();
 });
 element("token").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,0 +1,74 @@
+"""A batch's way through the analyzer, step by step."""
+
+import itertools
+
+import av
+import torch
+
+from emotiond.config import DetectorConfig
+from emotiond.device.geometry import Geometry
+from emotiond.device.plan import FACES, Plan
+from emotiond.device.runtime import Runtime
+from emotiond.device.surface import Surface
+from emotiond.picture import Picture, Scalers
+from emotionnet.torch_classifier import TorchClassifier
+from emotionnet.weights import load_info
+from tests.benchmarks.figures import Sheet
+from tests.benchmarks.gpu.clock import seconds_of
+from tests.benchmarks.setting import Setting, take_turns
+from yunet.torch_detector import TorchDetector
+
+TITLE = "A batch, step by step"
+ABOUT = """\
+Frames of the clips in batches of one geometry, the largest that there are, in this machine's memory: *copy* takes their
+planes to the device (decoded there, they take a copy inside it instead), *scale* fills the detector's input, *detect*
+is YuNet and the suppression, *list* the rest of step one, *crop and classify* step two with as many faces as the frames
+have, *back* the one copy of what was found. *Whole* is all of it in the daemon's own order."""
+TABLE = "Time of each step on the device, ms a frame"
+
+
+def measure(setting: Setting, sheet: Sheet) -> None:
+    """Measures every clip."""
+    setting.note_clips(sheet)
+    device = setting.device.removeprefix("torch:")
+    size = 32 if device.startswith("cuda") else 2
+    runtime, scalers = Runtime(torch.device(device)), Scalers()
+    classifier, detector = TorchClassifier(load_info("builtin"), device), TorchDetector(device, 0.6, 0.45, 1000)
+    plans: dict[str, tuple[Plan, list[Surface]]] = {}
+    for name, clip in setting.clips.items():
+        with av.open(str(clip)) as container:
+            frames = list(itertools.islice(container.decode(video=0), 0, 10 * size, 10))
+        surfaces = [Surface(Picture(frame), scalers) for frame in frames]
+        geometry = Geometry.of(surfaces[0], (0.0, 0.0, 1.0, 1.0), DetectorConfig().width)
+        plans[name] = Plan(geometry, size, detector, classifier, DetectorConfig(), runtime), surfaces
+    for name in take_turns(min(setting.rounds, 3), plans):
+        plan, surfaces = plans[name]
+        _measure(setting, sheet, name, plan, surfaces, runtime)
+
+
+def _measure(
+    setting: Setting, sheet: Sheet, name: str, plan: Plan, surfaces: list[Surface], runtime: Runtime
+) -> None:
+    masks = [() for _ in surfaces]
+    plan.begin(surfaces, masks)
+    found = sum(len(result.scores) for result in plan.end())
+    count = next((count for count in FACES if count >= found), FACES[-1])
+
+    def copy() -> None:
+        plan.copy_in(surfaces, masks)
+
+    steps = {
+        "copy": copy, "scale": runtime.record(plan.fill), "detect": runtime.record(plan.find),
+        "list": runtime.record(plan.select), "crop and classify": runtime.record(lambda: plan.classify(count)),
+        "back": lambda: plan.copy_back(count)}
+    sheet.add(TABLE, name, "faces a frame", found / len(surfaces))
+    for step, run in steps.items():
+        seconds = seconds_of(runtime, run, 0.05 if setting.quick else 0.3)
+        sheet.add(TABLE, name, step, 1000 * seconds / len(surfaces), "ms")
+
+    def whole() -> None:
+        plan.begin(surfaces, masks)
+        plan.end()
+
+    sheet.add(TABLE, name, "whole", 1000 * seconds_of(runtime, whole, 0.05 if setting.quick else 0.3) / len(surfaces),
+              "ms")

@@ -1,0 +1,67 @@
+"""Whether the device's memory grows while batches vary."""
+
+import itertools
+import random
+import time
+
+import av
+import numpy as np
+import psutil
+import torch
+
+from emotiond.config import DetectorConfig, StreamConfig
+from emotiond.device.analyzer import SIZES, TorchAnalyzer
+from emotiond.frames import Frame, FrameLedger, Ticket
+from emotiond.metrics import Metrics
+from emotiond.picture import Picture
+from emotionnet.torch_classifier import TorchClassifier
+from emotionnet.weights import load_info
+from tests.benchmarks.figures import Sheet
+from tests.benchmarks.setting import Setting
+from yunet.torch_detector import TorchDetector
+
+TITLE = "Memory under varying load"
+ABOUT = """\
+Batches of a random number of frames of the clips, of all their sizes at once, for eight minutes, into one analyzer. The
+line goes through what was held once a second in the second half; on a GPU that is what torch took from its driver, on a
+CPU the process' resident memory."""
+TABLE = "Memory held"
+
+
+def measure(setting: Setting, sheet: Sheet) -> None:
+    """Runs it and draws the line."""
+    setting.note_clips(sheet)
+    device = setting.device.removeprefix("torch:")
+    classifier, detector = TorchClassifier(load_info("builtin"), device), TorchDetector(device, 0.6, 0.45, 1000)
+    analyzer = TorchAnalyzer(detector, classifier, DetectorConfig(), {"s": StreamConfig(source="a.mp4")},
+                             Metrics(FrameLedger(), classifier.info.labels))
+    pictures: list[Picture] = []
+    for clip in setting.clips.values():
+        with av.open(str(clip)) as container:
+            pictures += [Picture(frame) for frame in itertools.islice(container.decode(video=0), 0, 200, 20)]
+    choose = random.Random(1)
+    most = SIZES[-1] if device.startswith("cuda") else 2
+    minutes = 0.3 if setting.quick else 8.0
+    begin = next_look = time.monotonic()
+    seconds, megabytes, frames = list[float](), list[float](), 0
+    while (now := time.monotonic()) < begin + 60 * minutes:
+        batch = choose.choices(pictures, k=choose.randint(1, most))
+        analyzer.analyze([Ticket(Frame("s", index, None, 0, "file", 0.0, None, picture), index)
+                          for index, picture in enumerate(batch)])
+        frames += len(batch)
+        if now >= next_look:
+            seconds.append(now - begin)
+            megabytes.append(held(device))
+            next_look += 1.0
+    half = len(seconds) // 2
+    slope = np.polyfit(seconds[half:], megabytes[half:], 1)[0] if len(seconds) - half > 2 else 0.0
+    sheet.add(TABLE, f"{minutes:g} minutes", "frames analysed", frames)
+    sheet.add(TABLE, f"{minutes:g} minutes", "at half-time", megabytes[half], "MB")
+    sheet.add(TABLE, f"{minutes:g} minutes", "at the end", megabytes[-1], "MB")
+    sheet.add(TABLE, f"{minutes:g} minutes", "growth in an hour", 3600 * float(slope), "MB")
+
+
+def held(device: str) -> float:
+    """Returns MB."""
+    on_gpu = device.startswith("cuda")
+    return (torch.cuda.memory_reserved(device) if on_gpu else psutil.Process().memory_info().rss) / 1e6
