@@ -90,21 +90,19 @@ class BatchAnalyzer(ABC):
             self._failures = 0
             return analyses
         except Exception as error:  # a bad frame must not harm the others
-            if self._is_fatal(error):
+            self._failures += len(tickets) == 1
+            if self._failures >= MAX_FAILURES or self._is_fatal(error):     # not the frames' fault
                 raise
-            for ticket in tickets:      # what is tried again is searched whole: later frames may have moved the boxes
-                ticket.group.boxes = None
-            if len(tickets) > 1:
-                half = len(tickets) // 2
-                return self.analyze(tickets[:half]) + self.analyze(tickets[half:])
-            self._failures += 1
-            if self._failures >= MAX_FAILURES:  # not the frames' fault
-                raise
-            reason = "non_finite" if isinstance(error, NonFiniteError) else "exception"
-            self._metrics.inference_errors.labels(self._running, reason).inc()
-            log.warning("frame could not be analysed: %s", error,
-                        extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
-            return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), np.zeros(0, np.bool_), failed=True)]
+            failure = error.with_traceback(None)        # which would hold the memory that the batch took
+        self._recover(failure, tickets)
+        if len(tickets) > 1:
+            half = len(tickets) // 2
+            return self.analyze(tickets[:half]) + self.analyze(tickets[half:])
+        reason = "non_finite" if isinstance(failure, NonFiniteError) else "exception"
+        self._metrics.inference_errors.labels(self._running, reason).inc()
+        log.warning("frame could not be analysed: %s", failure,
+                    extra={"stream": tickets[0].frame.stream, "frame": tickets[0].frame.index})
+        return [Analysis(tickets[0], *_no_faces(), self._no_probabilities(), np.zeros(0, np.bool_), failed=True)]
 
     @abstractmethod
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
@@ -113,6 +111,11 @@ class BatchAnalyzer(ABC):
     def _is_fatal(self, error: Exception) -> bool:
         """Tells whether every later call would fail too, as on a device that was lost."""
         return False
+
+    def _recover(self, error: Exception, tickets: Sequence[Ticket]) -> None:
+        """Makes ready to try frames again after an error."""
+        for ticket in tickets:      # they are searched whole: later frames may have moved the boxes
+            ticket.group.boxes = None
 
     def _no_probabilities(self, count: int = 0) -> NDArray[np.float32]:
         return np.zeros((count, self._classes), np.float32)

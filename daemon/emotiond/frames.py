@@ -197,7 +197,7 @@ class FrameBuffers:
         self._clock = clock
         self._changed = threading.Condition()
         self._buffers: dict[str, _Buffer] = {}
-        self._turn = 0
+        self._turns = Counter[int]()        # of each device: whose turn it is
         self._closed = False
         self._devices = 1
 
@@ -262,20 +262,20 @@ class FrameBuffers:
             while True:
                 buffers = [buffer for buffer in self._buffers.values() if buffer.device == device]
                 waiting = sum(len(buffer.frames) for buffer in buffers)
-                tickets = self._take_round_robin(buffers, min(most, max(-(-waiting // takers), 1)))
+                tickets = self._take_round_robin(device, buffers, min(most, max(-(-waiting // takers), 1)))
                 if tickets:
                     self._changed.notify_all()
                 if tickets or self._closed:
                     return tickets
                 self._changed.wait()
 
-    def _take_round_robin(self, buffers: list[_Buffer], most: int) -> list[Ticket]:
+    def _take_round_robin(self, device: int, buffers: list[_Buffer], most: int) -> list[Ticket]:
         tickets: list[Ticket] = []
         oldest = self._clock() - STALE_SECONDS
         empty = 0
         while len(tickets) < most and empty < len(buffers):
-            buffer = buffers[self._turn % len(buffers)]
-            self._turn += 1
+            buffer = buffers[self._turns[device] % len(buffers)]
+            self._turns[device] += 1
             while buffer.live and buffer.frames and buffer.frames[0][0].arrived < oldest:
                 self._ledger.dropped(buffer.frames.popleft()[0].stream, Drop.STALE)
             taken = buffer.take()

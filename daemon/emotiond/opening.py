@@ -5,7 +5,6 @@ limited to the source's own kind, so that a playlist cannot make it open somethi
 """
 
 import errno
-import logging
 import os
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import quote
 import av
 import av.error
 import av.logging
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
@@ -27,7 +27,6 @@ from emotiond.source import SLICE_SECONDS, SLICED, Source, error_words
 Outcome = Literal["refused", "timeout", "auth", "not_found", "protocol"]
 
 OPEN_SECONDS = 5.0
-_NOT_THE_DEVICE = (av.error.ExitError, av.error.HTTPError, av.error.InvalidDataError)     # the source's own faults
 MAX_PIXELS = 64 * 1024 * 1024   # 8192 x 8192; a few bytes can claim 16k x 16k
 _PROTOCOLS = {
     "rtsp": "rtsp,rtp,srtp,tcp,udp", "rtsps": "rtsps,rtsp,rtp,srtp,tls,tcp,udp,crypto",
@@ -37,8 +36,6 @@ _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}        # FFmpeg shows text 
 _PLAYLISTS = {"hls", "concat", "dash", "sdp", "imf"}         # name other files, which are not followed
 
 av.logging.set_level(None)  # FFmpeg's own lines would print URLs
-
-log = logging.getLogger(__name__)
 
 
 class OpenError(Exception):
@@ -64,7 +61,7 @@ def open_source(config: StreamConfig, device: str = "cpu") -> Source:
     begin = time.monotonic()
     timeout = (OPEN_SECONDS, SLICE_SECONDS if kind in SLICED else config.stall_seconds)
     try:
-        container = _open(name, form, options, timeout, device)
+        container = av.open(name, mode="r", format=form, options=options, timeout=timeout, hwaccel=_hwaccel(device))
     except av.error.ExitError:
         raise OpenError("timeout", f"{config.source} did not answer within {OPEN_SECONDS:.0f} s; "
                         "check address and network") from None
@@ -78,19 +75,11 @@ def open_source(config: StreamConfig, device: str = "cpu") -> Source:
         raise
 
 
-def _open(
-    name: str, form: str | None, options: dict[str, str], timeout: tuple[float, float], device: str
-) -> InputContainer:
-    if device.startswith("cuda"):
-        from emotiond.device.runtime import accelerate
-        try:
-            return av.open(name, mode="r", format=form, options=options, timeout=timeout, hwaccel=accelerate(device))
-        except (*_NOT_THE_DEVICE, FileNotFoundError, ConnectionError, TimeoutError):
-            raise
-        except (FFmpegError, OSError, RuntimeError, NotImplementedError) as error:
-            log.warning("decoding in software: %s takes no video (%s)", device,
-                        redact(str(error).partition("\n")[0] or type(error).__name__))
-    return av.open(name, mode="r", format=form, options=options, timeout=timeout)
+def _hwaccel(device: str) -> HWAccel | None:
+    if not device.startswith("cuda"):
+        return None
+    from emotiond.device.runtime import accelerator  # only here: importing torch takes seconds
+    return accelerator(device)
 
 
 def _target(config: StreamConfig, kind: str) -> tuple[str, str | None, dict[str, str]]:

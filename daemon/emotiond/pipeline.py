@@ -209,7 +209,8 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
         UnavailableError: the device is not there, as a GPU whose driver is not loaded yet when the machine starts.
     """
     try:
-        score = config.detector.score * (KEEP if config.detector.interval > 1 else 1)
+        follows = config.detector.interval > 1 and device == "cpu"
+        score = config.detector.score * (KEEP if follows else 1)
         detector = load_detector(device, score=max(score, 0.01), max_faces=FACES_DETECTED)
         return detector, load_classifier(config.classifier.weights, device)
     except DetectorWeightsError as error:

@@ -43,6 +43,7 @@ class TorchDetector:
     Attributes:
         device: what it runs on.
         dtype: of the planes it takes.
+        candidates: anchors of a picture that go into suppression, where it has so many.
 
     Raises:
         RuntimeError: torch knows no such device or cannot use it.
@@ -51,7 +52,7 @@ class TorchDetector:
     def __init__(self, device: str, score: float, nms_iou: float, max_faces: int) -> None:
         self._networks: dict[Colour, YuNet] = {}
         self._grids: dict[tuple[int, int], Tensor] = {}
-        self._score, self._nms_iou, self._max_faces = score, nms_iou, max_faces
+        self._score, self._nms_iou, self._max_faces, self.candidates = score, nms_iou, max_faces, CANDIDATES
         try:
             self.device = torch.device(device)
             self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
@@ -88,7 +89,7 @@ class TorchDetector:
         raw = self.network(colour)(planes.contiguous(memory_format=torch.channels_last)).float()
         grid = self.grid(planes.shape[2] - 1, planes.shape[3] - 1)                 # (3, A)
         all_scores = (raw[:, 0].sigmoid() * raw[:, 1].sigmoid()).sqrt()            # (B, A)
-        scores, anchor = all_scores.topk(min(CANDIDATES, all_scores.shape[1]), dim=1)      # (B, K), best first
+        scores, anchor = all_scores.topk(min(self.candidates, all_scores.shape[1]), dim=1)      # (B, K), best first
         likely = scores >= self._score
         values = raw[:, 2:].gather(2, anchor[:, None].expand(-1, 4, -1))           # (B, 4, K)
         at, stride = grid[:2, anchor].transpose(0, 1), grid[2, anchor][:, None]    # (B, 2, K), (B, 1, K)

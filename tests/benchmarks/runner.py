@@ -45,15 +45,18 @@ def run(document: Document, about: str | None, words: list[str] | None = None) -
     if arguments.render and kept is None:
         parser.error(f"{file} is not there: measure with --write first")
     device = arguments.device if document.devices else "cpu"
-    here = machine(device)
+    if device.startswith("cuda") and not arguments.render and not has_gpu():
+        parser.error("there is no GPU that torch can use; --device torch:cpu runs the same code in small")
+    here = machine("cpu" if arguments.render else device)
     results = kept or Results(here)
     if not arguments.render:
         if results.machine != here:      # figures of two machines do not stand on one page
             results = Results(here)
         console.print(*results.machine.values(), sep="; ")
         for name in arguments.parts or document.parts:
-            command = f"{document.command} {name}{' --quick' if arguments.quick else ''}"
-            results.parts[name] = measure(document.parts[name], command, quick=arguments.quick, device=device)
+            words = [document.command, name, *(["--quick"] if arguments.quick else []),
+                     *([f"--device {device}"] if document.devices and device != document.devices[0] else [])]
+            results.parts[name] = measure(document.parts[name], " ".join(words), quick=arguments.quick, device=device)
             show(console, document.parts[name], results.parts[name])
             if arguments.write:
                 arguments.into.mkdir(parents=True, exist_ok=True)
@@ -62,6 +65,12 @@ def run(document: Document, about: str | None, words: list[str] | None = None) -
         drawn = plots.draw(results, arguments.into / "images") if document is page.BENCHMARKS else {}
         text = page.render(results, drawn, arguments.into, document)
         (arguments.into / f"{document.name}.md").write_text(text, encoding="utf-8")
+
+
+def has_gpu() -> bool:
+    """Tells whether torch can use a GPU."""
+    import torch
+    return torch.cuda.is_available()
 
 
 def measure(part: Part, command: str, *, quick: bool, device: str) -> Measured:

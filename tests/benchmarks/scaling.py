@@ -15,14 +15,13 @@ TITLE = "One core and two"
 ABOUT = """\
 Recordings as fast as they go, from the file to Redis, on the first core alone with one analyzer and on two cores
 with two. Redis runs beside them. With one file, one thread decodes for both analyzers; events come out in the order
-of the frames all the same. *Two daemons* share the eight files, four each with one analyzer, on the same two cores:
-two analyzers of one process take turns at Python's lock, two processes do not. The last row is what this machine has to
-give: a plain loop on one core, and two that know nothing of each other on two."""
+of the frames all the same. The last row is what this machine has to give: a plain loop on one core, and two that know
+nothing of each other on two."""
 TABLE = "Frames a second, 640x360 with one face"
 LOOPS = "two plain loops"
 COMPARED = ("full", "tracking, answers kept")
 FILES = {"one file": 1, "eight files at once": 8}
-ONE, TWO, DAEMONS = "1 core", "2 cores", "2 cores, two daemons"
+ONE, TWO, DAEMONS = "1 core", "2 cores", "2 cores, two daemons with four files and one analyzer each"
 SPEED_UP, DAEMONS_SPEED_UP = "speed-up", "two daemons' speed-up"
 
 

@@ -28,9 +28,11 @@ emotiond.timeline.Timeline.deliver = break_down
 LOSE_DEVICE = """
 import torch
 from emotiond.device.plan import Plan
+from emotiond.device.runtime import Runtime
 def lose(*_):
     raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 Plan.end = lose
+Runtime.works = lambda self: False
 """
 
 

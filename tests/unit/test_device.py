@@ -1,7 +1,9 @@
 """The analyzer in torch: its crops, its suppression, its lists and what it does when a device gives out."""
 
 import dataclasses
+import itertools
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +19,15 @@ torch = pytest.importorskip("torch", reason="torch missing")
 
 from emotiond.config import DetectorConfig, StreamConfig  # noqa: E402
 from emotiond.config_values import Rectangle  # noqa: E402
+from emotiond.device import analyzer as analyzer_module  # noqa: E402
 from emotiond.device import plan as plan_module  # noqa: E402
-from emotiond.device.analyzer import PLANS_KEPT, TorchAnalyzer  # noqa: E402
+from emotiond.device import runtime  # noqa: E402
+from emotiond.device.analyzer import TorchAnalyzer  # noqa: E402
 from emotiond.device.crops import SAMPLES, crop_faces  # noqa: E402
 from emotiond.device.geometry import Geometry  # noqa: E402
 from emotiond.device.plan import Plan  # noqa: E402
-from emotiond.device.surface import Surface  # noqa: E402
+from emotiond.device.runtime import Runtime  # noqa: E402
+from emotiond.device.surface import Surface, shared_planes  # noqa: E402
 from emotiond.frames import FrameLedger, Ticket  # noqa: E402
 from emotiond.metrics import Metrics  # noqa: E402
 from emotiond.opening import open_source  # noqa: E402
@@ -34,6 +39,7 @@ from tests.support.frames import make_frame  # noqa: E402
 from tests.support.pictures import Place, face_frames  # noqa: E402
 from tests.support.videos import write_video  # noqa: E402
 from yunet import torch_detector  # noqa: E402
+from yunet.colour import Colour  # noqa: E402
 from yunet.decode import suppress  # noqa: E402
 from yunet.torch_detector import TorchDetector  # noqa: E402
 
@@ -59,6 +65,20 @@ def make_analyzer(classifier: TorchClassifier) -> Callable[..., TorchAnalyzer]:
 def ticket(picture: Picture, index: int = 0) -> Ticket:
     frame = make_frame(index=index)
     return Ticket(dataclasses.replace(frame, picture=picture), index)
+
+
+@pytest.fixture
+def never_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a test fail in which a picture is decoded on the host."""
+    monkeypatch.setattr(Plan, "_decode_crowd", None)
+
+
+def padded(picture: Picture, side: int = 240) -> Picture:
+    """The upper left of a grey picture."""
+    pixels = np.full((side, side, 3), 128, np.uint8)
+    shown = picture.frame.to_ndarray(format="rgb24")
+    pixels[:shown.shape[0], :shown.shape[1]] = shown
+    return Picture(VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p"))
 
 
 def crowd(rows: int, columns: int, side: int = 60) -> Picture:
@@ -115,6 +135,8 @@ def test_suppression_in_rounds_is_the_greedy_one_wherever_it_is_settled(seed: in
 
     kept, settled = torch_detector._suppress(corners, sizes, torch.from_numpy(likely)[None], iou)
 
+    if count < 6:      # eight rounds settle any chain of so few
+        assert settled.item()
     if settled.item():
         assert np.flatnonzero(kept[0].numpy()).tolist() == sorted(suppress(boxes[likely], iou, count))
 
@@ -128,11 +150,12 @@ def test_a_chain_longer_than_the_rounds_is_not_called_settled() -> None:
     assert not settled.item()
 
 
+@pytest.mark.usefixtures("never_the_slow_way")
 def test_more_faces_than_are_expected_are_all_classified(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
     picture = crowd(4, 6)
     analyzer = make_analyzer(min_face=8)
 
-    first, = analyzer.analyze([ticket(picture)])       # expects none, so that three calls are needed
+    first, = analyzer.analyze([ticket(picture)])       # expects none, so that step two is run again
     second, = analyzer.analyze([ticket(picture)])
 
     assert len(first.boxes) == 24 > plan_module.FACES[0]
@@ -168,6 +191,36 @@ def test_faces_beyond_the_most_are_counted(
     assert analyzer._metrics.registry.get_sample_value("emotiond_faces_truncated_total", {"stream": "lobby"}) == 14
 
 
+def test_a_detector_that_gives_no_numbers_finds_nobody(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
+    analyzer = make_analyzer()
+    with torch.no_grad():
+        for colour in (Colour.YUV_601, Colour.YUV_709):
+            for parameter in analyzer._detector.network(colour).parameters():
+                parameter.fill_(float("nan"))
+
+    analysis, = analyzer.analyze([ticket(crowd(1, 1, 240))])
+
+    assert analysis.failed
+    assert analyzer._metrics.registry.get_sample_value(
+        "emotiond_inference_errors_total", {"model": "yunet", "reason": "non_finite"}) == 1
+
+
+def test_what_steps_hand_on_stays_where_it_is_whatever_comes(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
+    """A recorded step writes to the tensors that it knew, so that none may be replaced by another."""
+    analyzer, places = make_analyzer(min_face=8), list[dict[str, int]]()
+    for count in (1, 4, 1, 4, 1):       # rows of 6 faces of 40 pixels, in one picture of 240x240
+        analysis, = analyzer.analyze([ticket(padded(crowd(count, 6, 40)))])
+        assert len(analysis.boxes) == 6 * count
+        plan, = analyzer._plans.values()
+        places.append({name: value.data_ptr() for name, value in vars(plan).items() if isinstance(value, torch.Tensor)}
+                      | {f"rows of {size}": rows.data_ptr() for size, rows in plan._rows.items()})
+
+    for before, after in itertools.pairwise(places):
+        assert before.items() <= after.items()
+    assert {"_list", "_summary", "_raw", "_displayed", "_planes", "rows of 8", "rows of 32"} <= places[-1].keys()
+
+
+@pytest.mark.usefixtures("never_the_slow_way")
 def test_frames_of_different_sizes_come_back_in_their_order(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
     pictures = [crowd(1, 1, 240), crowd(1, 2, 240), crowd(1, 1, 240), crowd(1, 3, 240), crowd(1, 2, 240)]
 
@@ -177,13 +230,16 @@ def test_frames_of_different_sizes_come_back_in_their_order(make_analyzer: Calla
     assert [len(analysis.boxes) for analysis in analyses] == [1, 2, 1, 3, 2]
 
 
-def test_so_many_plans_are_kept_whatever_sizes_come(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
+def test_so_many_plans_are_kept_and_those_used_last(
+    make_analyzer: Callable[..., TorchAnalyzer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analyzer_module, "PLANS_KEPT", 3)
     analyzer = make_analyzer()
 
-    for index in range(PLANS_KEPT + 5):
-        analyzer.analyze([ticket(crowd(1, 1, 64 + 2 * index), index)])
+    for side in (64, 80, 96, 64, 112):
+        analyzer.analyze([ticket(crowd(1, 1, side))])
 
-    assert len(analyzer._plans) == PLANS_KEPT
+    assert [geometry.stored for geometry, _ in analyzer._plans] == [(96, 96), (64, 64), (112, 112)]
 
 
 def test_too_little_memory_halves_the_batch_and_goes_on(
@@ -200,9 +256,14 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     monkeypatch.setattr(Plan, "begin", short)
     picture = crowd(1, 1, 240)
 
-    analyses = make_analyzer().analyze([ticket(picture, index) for index in range(8)])
+    analyzer = make_analyzer()
+    analyzer.analyze([ticket(picture)])
+    prepared, sizes[:] = weakref.ref(next(iter(analyzer._plans.values()))), []
+
+    analyses = analyzer.analyze([ticket(picture, index) for index in range(8)])
 
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert prepared() is None
     assert [(analysis.failed, len(analysis.boxes)) for analysis in analyses] == [(False, 1)] * 8
 
 
@@ -216,6 +277,7 @@ def test_a_device_that_is_lost_ends_the_analyzer_at_once(
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(Plan, "begin", lost)
+    monkeypatch.setattr(Runtime, "works", lambda self: False)
 
     with pytest.raises(torch.AcceleratorError):
         make_analyzer().analyze([ticket(crowd(1, 1, 240), index) for index in range(8)])
@@ -223,10 +285,32 @@ def test_a_device_that_is_lost_ends_the_analyzer_at_once(
     assert calls == [8]
 
 
+@pytest.mark.parametrize(("kind", "size"), [
+    ("nv12", (64, 48)), ("nv12", (65, 49)), ("p010le", (64, 48)), ("p010le", (66, 50)), ("p016le", (64, 48))])
+def test_planes_shared_by_a_decoder_are_those_of_its_frame(kind: str, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p").reformat(format=kind)
+    expected = Surface(Picture(frame.reformat(format="yuv420p")), Scalers())
+    (height, width), chroma = expected.planes[0].shape, expected.planes[1].shape
+    shared, plain = (
+        (torch.zeros(height, width, dtype=torch.uint8), torch.zeros(2, *chroma, dtype=torch.uint8)) for _ in range(2))
+    surface = Surface(Picture(VideoFrame(16, 16, "yuv420p")), Scalers())
+    surface.planes = shared_planes(frame, kind)
+
+    surface.copy_to(*shared)
+    expected.copy_to(*plain)
+
+    assert torch.equal(shared[0], plain[0])
+    whole = np.s_[:, :height // 2, :width // 2]      # of an odd side PyAV leaves the last row and column out
+    assert torch.equal(shared[1][whole], plain[1][whole])
+    assert torch.equal(shared[1][:, -1, :width // 2], shared[1][:, height // 2 - 1, :width // 2])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_where_no_gpu_decodes_software_does_and_one_line_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    runtime._decodes.cache_clear()
     clip = write_video(tmp_path / "a.mp4", face_frames(2, 320, 240))
     source = open_source(StreamConfig(source=str(clip)), "cuda:0")
     try:
@@ -234,7 +318,8 @@ def test_where_no_gpu_decodes_software_does_and_one_line_says_so(
     finally:
         source.close()
 
-    warning, = [record.getMessage() for record in caplog.records if record.name == "emotiond.opening"]
+    open_source(StreamConfig(source=str(clip)), "cuda:0").close()
+    warning, = [record.getMessage() for record in caplog.records if record.name == "emotiond.device.runtime"]
     assert re.match(r"decoding in software: cuda:0 takes no video \(.+\)$", warning)
 
 

@@ -145,6 +145,19 @@ def test_each_device_takes_the_frames_of_its_own_streams() -> None:
     assert [names(floor.buffers.take(10, device=device)) for device in range(3)] == [["a0", "d0"], ["b0", "e0"], ["c0"]]
 
 
+def test_devices_that_take_in_turn_leave_no_stream_out() -> None:
+    streams = [f"stream{number}" for number in range(8)]
+    floor = Floor(live=tuple(streams))
+    floor.buffers.spread(2)
+    for stream in streams:
+        floor.put(stream, 0)
+
+    taken = [ticket.frame.stream for _ in range(2) for device in range(2) for ticket in floor.buffers.take(
+        2, device=device)]
+
+    assert sorted(taken) == streams
+
+
 def test_a_device_whose_streams_have_no_frames_waits_for_them() -> None:
     floor = Floor(live=("a", "b"))
     floor.buffers.spread(2)

@@ -51,7 +51,7 @@ def load_checked_config(path: Path, added: bytes | None = None) -> Config:
 
 
 def _connect(config: Config) -> None:
-    _, classifier = load_models(config, choose_devices(config.compute.device)[0])
+    *_, (_, classifier) = (load_models(config, device) for device in choose_devices(config.compute.device))
     print(f"models: ok, {classifier.info.model_id}, abstains below "
           f"{abstain_below(config.classifier, classifier.info)}")
     if fault := _spool_fault(config.spool.file):

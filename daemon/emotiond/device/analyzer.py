@@ -9,7 +9,7 @@ from emotiond.analyzer import Analysis, BatchAnalyzer
 from emotiond.config import DetectorConfig, StreamConfig
 from emotiond.device.geometry import Geometry
 from emotiond.device.plan import Plan, Result
-from emotiond.device.runtime import Runtime, is_fatal, is_out_of_memory
+from emotiond.device.runtime import Runtime, is_out_of_memory
 from emotiond.device.surface import Surface
 from emotiond.frames import Ticket
 from emotiond.metrics import Metrics
@@ -42,10 +42,12 @@ class TorchAnalyzer(BatchAnalyzer):
         self._plans: OrderedDict[tuple[Geometry, int], Plan] = OrderedDict()
 
     def _is_fatal(self, error: Exception) -> bool:
+        return not self._runtime.works()
+
+    def _recover(self, error: Exception, tickets: Sequence[Ticket]) -> None:
         if is_out_of_memory(error):     # a smaller batch gets all the room there is
             self._plans.clear()
             self._runtime.give_back()
-        return is_fatal(error)
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         analyses: list[Analysis] = []
@@ -55,6 +57,7 @@ class TorchAnalyzer(BatchAnalyzer):
 
     def _analyze_batch(self, tickets: Sequence[Ticket]) -> list[Analysis]:
         """Analyses at most as many frames as the largest batch has: those of each geometry together."""
+        self._running = "yunet"
         surfaces = [Surface(ticket.frame.picture, self._scalers) for ticket in tickets]
         alike: dict[Geometry, list[int]] = {}
         for place, (ticket, surface) in enumerate(zip(tickets, surfaces, strict=True)):

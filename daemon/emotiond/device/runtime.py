@@ -1,107 +1,152 @@
-"""What differs between a GPU and the CPU in torch, and nothing else: recorded steps, pinned memory, clocks, errors."""
+"""How steps run on a GPU and, for tests, on a CPU: recorded, in a queue of their own, with pinned memory and clocks."""
 
 import contextlib
+import functools
+import logging
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+import av.codec
 import torch
 from av.codec.hwaccel import HWAccel
+from av.error import FFmpegError
 from torch import Tensor
 
 WARM_UP_ROUNDS = 2      # before a step is recorded: libraries choose their algorithms then
+_OUT_OF_MEMORY = 2      # cudaErrorMemoryAllocation
+_recording = threading.Lock()       # CUDA allows one recording at a time in a process
+
+log = logging.getLogger(__name__)
 
 Mark = Any
 """A moment on the device: an event of its stream, or seconds."""
 
 
 class Runtime:
-    """How steps run on a device.
+    """How steps run on a device; for the one thread that uses it.
 
     On a GPU they go into a stream of their own, which waits for the decoder's, the default one; a step that is
     recorded becomes one launch.
+
+    Attributes:
+        device: on which they run.
+        is_cuda: whether it is a GPU.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._is_cuda = device.type == "cuda"
-        self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
+        self.is_cuda = device.type == "cuda"
+        self._stream: Any = torch.cuda.Stream(device) if self.is_cuda else None
         self._pool: Any = None
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Returns what does the same as `step` on tensors that stay where they are, in one launch where it can be.
+        """Returns what does the same as `step`, in one launch where it can be.
 
-        `step` works on tensors that it is given beforehand, waits for nothing, and keeps what it makes.
+        `step` waits for nothing, and reads and writes tensors that stay where they are: what it makes on its way is
+        gone afterwards.
         """
         step = torch.inference_mode()(step)
-        if not self._is_cuda:
+        if not self.is_cuda:
             return step
-        with torch.cuda.stream(self._stream):
+        torch.cuda.set_device(self.device)
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))     # which may have to make its tensors
+        graph = torch.cuda.CUDAGraph()
+        with _recording, torch.cuda.stream(self._stream):
             for _ in range(WARM_UP_ROUNDS):
                 step()
-        self._stream.synchronize()
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        # other threads decode meanwhile; what they do on the device is none of this recording's business
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            step()
+            self._stream.synchronize()
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            # other threads decode meanwhile; what they do on the device is none of this recording's business
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                step()
+            finally:
+                graph.capture_end()
         return graph.replay
 
     @contextlib.contextmanager
     def queue(self) -> Generator[None]:
         """Has steps go into the device's queue, after what was decoded so far."""
         with torch.inference_mode():
-            if not self._is_cuda:
+            if not self.is_cuda:
                 yield
                 return
+            torch.cuda.set_device(self.device)
             self._stream.wait_stream(torch.cuda.default_stream(self.device))
             with torch.cuda.stream(self._stream):
                 yield
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """Returns memory of this machine that copies to and from the device can use without waiting."""
-        return torch.empty(shape, dtype=dtype, pin_memory=self._is_cuda)
+        return torch.empty(shape, dtype=dtype, pin_memory=self.is_cuda)
 
     def mark(self) -> Mark:
         """Notes the moment that the device reaches this place of its queue."""
-        if not self._is_cuda:
+        if not self.is_cuda:
             return time.monotonic()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True, blocking=True)     # else waiting for it would keep a core busy
         event.record(self._stream)
         return event
 
     def wait(self, mark: Mark) -> None:
         """Waits until the device has come to a mark."""
-        if self._is_cuda:
+        if self.is_cuda:
             mark.synchronize()
 
     def seconds(self, begin: Mark, end: Mark) -> float:
         """Returns the time between two marks that were reached."""
-        return begin.elapsed_time(end) / 1000 if self._is_cuda else end - begin
+        return begin.elapsed_time(end) / 1000 if self.is_cuda else end - begin
 
     def give_back(self) -> None:
         """Returns memory that nobody uses to the device."""
-        if self._is_cuda:
+        self._pool = None
+        if self.is_cuda:
             torch.cuda.empty_cache()
 
-
-def accelerate(device: str) -> HWAccel:
-    """Returns what has FFmpeg decode on a GPU, `cuda:N`, in torch's own context; for the thread that calls.
-
-    Decoded pictures stay there. What the decoder refuses, a codec or one stream too many, FFmpeg decodes in software.
-    """
-    index = torch.device(device).index or 0
-    torch.cuda.set_device(index)
-    # a primary context that torch has made already has other flags than FFmpeg would give it, which then refuses
-    return HWAccel("cuda", device=index, options={"primary_ctx": "0", "current_ctx": "1"}, is_hw_owned=True,
-                   allow_software_fallback=True)
+    def works(self) -> bool:
+        """Tells whether the device still answers: after an error that stays, every call fails."""
+        if self.is_cuda:
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError:
+                return False
+        return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether a smaller batch may do."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return (isinstance(error, torch.OutOfMemoryError | MemoryError)
+            or (isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) == _OUT_OF_MEMORY))
 
 
-def is_fatal(error: BaseException) -> bool:
-    """Tells whether the device is lost to this process: after such an error every later call fails too."""
-    return isinstance(error, torch.AcceleratorError)
+def accelerator(device: str) -> HWAccel | None:
+    """Returns what has FFmpeg decode on a GPU, for the thread that calls; None where it cannot, which is logged once.
+
+    Decoded pictures stay there. What the decoder refuses, a codec or one stream too many, FFmpeg decodes in software.
+
+    Args:
+        device: `cuda:N`.
+    """
+    return _accelerator(device) if _decodes(device) else None
+
+
+def _accelerator(device: str) -> HWAccel:
+    index = torch.device(device).index or 0
+    torch.cuda.set_device(index)
+    torch.cuda.synchronize(index)      # makes the context the thread's own, which setting alone need not
+    # torch's own context: a primary one that it has made already has other flags than FFmpeg would give it
+    return HWAccel("cuda", device=index, options={"primary_ctx": "0", "current_ctx": "1"}, is_hw_owned=True,
+                   allow_software_fallback=True)
+
+
+@functools.cache
+def _decodes(device: str) -> bool:
+    try:
+        _accelerator(device).create(av.codec.Codec("h264", "r"))
+    except (FFmpegError, OSError, RuntimeError, AssertionError, NotImplementedError) as error:
+        log.warning("decoding in software: %s takes no video (%s)", device,
+                    str(error).partition("\n")[0] or type(error).__name__)
+        return False
+    return True

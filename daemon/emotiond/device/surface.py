@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
@@ -17,39 +18,54 @@ class Surface:
     Attributes:
         picture: what it is of; holds the memory of its planes.
         full_range: whether luma goes from 0 to 255, not from 16 to 235.
+        planes: luma (H, W), and chroma (H/2, W/2, 2) or twice (H/2, W/2); uint8.
     """
 
-    __slots__ = ("_planes", "full_range", "picture")
+    __slots__ = ("full_range", "picture", "planes")
 
     def __init__(self, picture: Picture, scalers: Scalers) -> None:
         """Takes the planes as they are, or converts them where the pixels are of another kind."""
         frame = picture.frame
         self.picture, self.full_range = picture, picture.is_full_range
-        if frame.format.name == "cuda":     # the capsule itself, since PyAV refuses to be told a stream
-            self._planes = [from_dlpack(plane.__dlpack__()) for plane in frame.planes]
-            if frame.sw_format and frame.sw_format.name in _TEN_BITS:
-                self._planes = [_upper_bytes(plane) for plane in self._planes]
+        kind = frame.sw_format.name if frame.sw_format else ""
+        if frame.format.name == "cuda" and kind in ("nv12", *_TEN_BITS):
+            self.planes = shared_planes(frame, kind)
             return
         if frame.format.name not in _EIGHT_BITS:
             frame, self.full_range = scalers.convert(frame), False
-        height, width = frame.height, frame.width
-        half = -(-width // 2)
-        sizes = [(height, width), *[(-(-height // 2), 2 * half if frame.format.name == "nv12" else half)] * 2]
-        self._planes = [torch.from_numpy(view_plane(plane, columns, rows))
-                        for plane, (rows, columns) in zip(frame.planes, sizes, strict=False)]
-        if frame.format.name == "nv12":
-            self._planes[1] = self._planes[1].unflatten(1, (half, 2))
+        self.planes = _planes_here(frame)
 
     def copy_to(self, luma: Tensor, chroma: Tensor) -> None:
-        """Copies to the device, into (H, W) and (2, H/2, W/2); `picture` is to be kept until the device has done it."""
-        first, *others = self._planes
+        """Copies into (H, W) and (2, H/2, W/2); `picture` is to be kept until the device has done it."""
+        first, *others = self.planes
         luma.copy_(first, non_blocking=True)
         for target, plane in zip(chroma, others if len(others) == 2 else others[0].unbind(dim=2), strict=True):
             height, width = plane.shape
             target[:height, :width].copy_(plane, non_blocking=True)
+            target[height:, :width] = target[height - 1, :width]     # of an odd side a decoder may give one less
+            target[:, width:] = target[:, width - 1:width]
+
+
+def shared_planes(frame: VideoFrame, kind: str) -> list[Tensor]:
+    """Returns a frame's planes where they are, by DLPack; of ten bits and more the upper eight.
+
+    Args:
+        frame: one of a GPU's decoder.
+        kind: of its pixels: `nv12`, `p010le` or `p016le`.
+    """
+    planes = [from_dlpack(plane.__dlpack__()) for plane in frame.planes]     # with a stream PyAV would refuse
+    return [_upper_bytes(plane) for plane in planes] if kind in _TEN_BITS else planes
+
+
+def _planes_here(frame: VideoFrame) -> list[Tensor]:
+    height, width = frame.height, frame.width
+    half, interleaved = -(-width // 2), frame.format.name == "nv12"
+    sizes = [(height, width), *[(-(-height // 2), 2 * half if interleaved else half)] * 2]
+    planes = [torch.from_numpy(view_plane(plane, columns, rows))
+              for plane, (rows, columns) in zip(frame.planes, sizes, strict=False)]
+    return [planes[0], planes[1].unflatten(1, (half, 2))] if interleaved else planes
 
 
 def _upper_bytes(plane: Tensor) -> Tensor:
-    """Returns the upper eight bits of values of sixteen."""
     values: Any = plane.view(torch.uint8)
     return values[..., 1::2] if plane.dim() == 2 else values.view(*plane.shape, 2)[..., 1]

@@ -33,8 +33,8 @@ class Work:
     """What a network has to do for one batch.
 
     Attributes:
-        operations: multiplications and additions.
-        bytes: what its layers read and write, weights included, each layer by itself.
+        operations: multiplications and additions of convolutions and products of matrices.
+        bytes: what its layers read and write, weights included, each by itself; not those that are mere functions.
     """
 
     operations: int
@@ -52,7 +52,8 @@ def work_of(network: nn.Module, call: Callable[[], object]) -> Work:
                    if isinstance(each, Tensor)]
         moved += sum(tensor.nbytes for tensor in (*tensors, *module.parameters(recurse=False)))
 
-    hooks = [module.register_forward_hook(count) for module in network.modules() if not any(module.children())]
+    hooks = [module.register_forward_hook(count) for module in network.modules()
+             if not any(module.children()) and not isinstance(module, nn.Identity)]
     with FlopCounterMode(display=False) as counter:
         call()
     for hook in hooks:

@@ -23,8 +23,8 @@ from yunet.torch_detector import TorchDetector
 TITLE = "Memory under varying load"
 ABOUT = """\
 Batches of a random number of frames of the clips, of all their sizes at once, for eight minutes, into one analyzer. The
-line goes through what was held once a second in the second half; on a GPU that is what torch took from its driver, on a
-CPU the process' resident memory."""
+line goes through what was held once a second in the second half: of a GPU's memory all that is in use, recorded steps
+and CUDA's own included, of a CPU's the process' resident part."""
 TABLE = "Memory held"
 
 
@@ -63,5 +63,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
 
 def held(device: str) -> float:
     """Returns MB."""
-    on_gpu = device.startswith("cuda")
-    return (torch.cuda.memory_reserved(device) if on_gpu else psutil.Process().memory_info().rss) / 1e6
+    if not device.startswith("cuda"):
+        return psutil.Process().memory_info().rss / 1e6
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free) / 1e6

@@ -18,8 +18,9 @@ from yunet.torch_detector import TorchDetector
 TITLE = "Networks alone"
 ABOUT = """\
 Each network as the daemon runs it, recorded as one launch, on pictures that are on the device already; the detector
-with its suppression. *Operations* and *memory* are what its layers calculate, and read and write each by itself, as a
-share of the ceilings above: the higher of the two is the limit that is nearest."""
+with its suppression. *Operations* and *memory* are what its convolutions and products calculate, and what its layers
+read and write each by itself, as a share of the ceilings above: the higher of the two is the limit that is nearest.
+Pooling, scaling, joining and the suppression are in the time and not in these."""
 CLASSIFIER, DETECTOR = "EmotionNet, faces a second", "YuNet at 640x384, frames a second"
 FACES, FRAMES = (1, 8, 64, 512, 4096), (1, 8, 32, 128)
 SIDES = (64, 96)
@@ -38,7 +39,8 @@ def measure(setting: Setting, sheet: Sheet) -> None:
             runs[CLASSIFIER, f"{count} of {side} pixels", count] = (
                 classifier.network, lambda crops=crops: classifier.probabilities(crops))
     for count in filter(lambda count: count <= most // 8, FRAMES):
-        planes = torch.randint(0, 256, (count, 3, 385, 641), device=device).to(detector.dtype)
+        planes = torch.randint(0, 256, (count, 3, 385, 641), device=device).to(detector.dtype).contiguous(
+            memory_format=torch.channels_last)
         runs[DETECTOR, str(count), count] = (
             detector.network(Colour.YUV_709), lambda planes=planes: detector.find(planes, Colour.YUV_709))
     limits = ceilings(setting)
