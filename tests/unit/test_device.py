@@ -258,7 +258,7 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 
     analyzer = make_analyzer()
     analyzer.analyze([ticket(picture)])
-    prepared, sizes[:] = weakref.ref(next(iter(analyzer._plans.values()))), []
+    prepared, sizes[:] = weakref.ref(next(iter(analyzer._plans.values()))._luma), []
 
     analyses = analyzer.analyze([ticket(picture, index) for index in range(8)])
 

@@ -20,8 +20,8 @@ from yunet.torch_detector import TorchDetector
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Of batches; fewer frames take the next larger one."""
-PLANS_KEPT = 24
-"""Combinations of geometry and size that stay prepared, those used last: so many bound the device's memory."""
+PLANS_KEPT = 32
+"""Combinations of geometry and size that stay prepared, those used last. A batch may need as many as it has frames."""
 
 
 class TorchAnalyzer(BatchAnalyzer):
@@ -46,7 +46,8 @@ class TorchAnalyzer(BatchAnalyzer):
 
     def _recover(self, error: Exception, tickets: Sequence[Ticket]) -> None:
         if is_out_of_memory(error):     # a smaller batch gets all the room there is
-            self._plans.clear()
+            while self._plans:
+                self._plans.popitem()[1].close()
             self._runtime.give_back()
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
@@ -84,7 +85,7 @@ class TorchAnalyzer(BatchAnalyzer):
             geometry, size, self._detector, self._classifier, self._config, self._runtime)
         self._plans[geometry, size] = plan      # the last one is the one used last
         while len(self._plans) > PLANS_KEPT:
-            self._plans.popitem(last=False)
+            self._plans.popitem(last=False)[1].close()
         return plan
 
     def _analysis(self, ticket: Ticket, result: Result) -> Analysis:

@@ -155,6 +155,10 @@ class Plan:
                            else self._decode_crowd(place))
         return results
 
+    def close(self) -> None:
+        """Lets go of all its memory at once; recorded steps hold the plan, which holds them."""
+        vars(self).clear()
+
     def copy_in(self, surfaces: list[Surface], masks: list[tuple[Rectangle, ...]]) -> None:
         """Copies planes to the device; arguments as of `begin`."""
         for place, (surface, hidden) in enumerate(zip(surfaces, masks, strict=True)):
