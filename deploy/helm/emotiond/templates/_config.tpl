@@ -42,7 +42,7 @@
 {{- end -}}
 
 {{- if .Values.gpu.enabled -}}
-  {{- if not (has (default "auto" $config.compute.device) (list "auto" "cuda:0")) -}}
+  {{- if not (has (default "auto" $config.compute.device) (list "auto" "cuda" "cuda:0")) -}}
     {{- fail (printf "config.compute.device: %v leaves the GPU of gpu.enabled idle; leave one of the two out" $config.compute.device) -}}
   {{- end -}}
   {{- $_ := set $config.compute "device" "cuda:0" -}}
