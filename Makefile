@@ -28,7 +28,7 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev $(VENV)/.kubernetes
 	@tests/install_servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -26,6 +26,8 @@ from tests.support.rtsp import Mount, RtspServer, rtsp_server_works
 
 ORDER = ("unit", "fuzz", "integration", "faults", "deploy")
 """Folders from fast to slow."""
+LONGEST = ("test_image.py", "test_systemd.py")
+"""Files of minutes: they come first, so that one of two processes does not end alone with them."""
 
 _KEPT = "PYTEST_EMOTIOND_DATA"      # for the processes of pytest-xdist, which begin when the variable below is gone
 DATA = Path(os.environ.get("EMOTIOND_DATA") or os.environ.get(_KEPT) or Path(__file__).parents[2] / "shared" / "data")
@@ -137,11 +139,12 @@ def start_prometheus(tmp_path: Path) -> Iterator[Callable[[str], PrometheusServe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: by folder, and in a folder the slow ones last."""
-    def rank(item: pytest.Item) -> tuple[int, bool]:
+    """Fast ones first: by folder, and in a folder the slow ones last; but before all the longest files."""
+    def rank(item: pytest.Item) -> tuple[bool, int, bool]:
         folder = item.path.relative_to(Path(__file__).parent).parts[0] if item.path.is_relative_to(
             Path(__file__).parent) else ""
-        return ORDER.index(folder) if folder in ORDER else len(ORDER), item.get_closest_marker("slow") is not None
+        return (item.path.name not in LONGEST, ORDER.index(folder) if folder in ORDER else len(ORDER),
+                item.get_closest_marker("slow") is not None)
 
     items.sort(key=rank)
 

@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
 
+from tests.conftest import DATA
 from tests.support.daemon import Daemon
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.redis_server import RedisServer
@@ -216,7 +217,7 @@ def main() -> None:
     """Runs the scene and draws both dashboards."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", type=Path, default=ROOT / "shared/data", help="folder with clips/ (%(default)s)")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with clips/ (%(default)s)")
     parser.add_argument("--minutes", type=float, default=4)
     arguments = parser.parse_args()
     clips = {f"/{name}": arguments.data / "clips" / clip for name, clip in CLIPS.items()}

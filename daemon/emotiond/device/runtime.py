@@ -45,11 +45,20 @@ class Runtime:
         """Returns what does the same as `step`, in one launch where it can be.
 
         `step` waits for nothing, and reads and writes tensors that stay where they are: what it makes on its way is
-        gone afterwards.
+        gone afterwards. Where it cannot be recorded it runs as it is, and the log says so.
         """
         step = torch.inference_mode()(step)
         if not self.is_cuda:
             return step
+        try:
+            return self._record(step)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning("a step is not recorded and runs slower: %s", str(error).partition("\n")[0])
+            return step
+
+    def _record(self, step: Callable[[], None]) -> Callable[[], None]:
         torch.cuda.set_device(self.device)
         self._stream.wait_stream(torch.cuda.current_stream(self.device))     # which may have to make its tensors
         graph = torch.cuda.CUDAGraph()
