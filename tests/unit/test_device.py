@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -342,3 +343,31 @@ def test_parts_of_what_is_displayed_are_found_in_what_is_stored(
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     assert (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height) == pytest.approx(
         part, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", ["group7_classroom_720p.mp4", "street_5plus_1080p.mp4"])
+def test_no_value_in_either_network_comes_near_the_most_that_half_precision_holds(
+    clip: str, data_dir: Path, make_analyzer: Callable[..., TorchAnalyzer]
+) -> None:
+    analyzer, largest = make_analyzer(), dict[str, float]()
+
+    def watch(name: str) -> Callable[..., None]:
+        def look(module: Any, given: Any, made: Any) -> None:
+            largest[name] = max(largest.get(name, 0.0), made.abs().max().item())
+        return look
+
+    networks = {"yunet": analyzer._detector.network(Colour.YUV_709), "yunet 601": analyzer._detector.network(
+        Colour.YUV_601), "emotionnet": analyzer._classifier.network}
+    hooks = [module.register_forward_hook(watch(f"{network} {name}")) for network, whole in networks.items()
+             for name, module in whole.named_modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    with av.open(str(data_dir / "clips" / clip)) as container:
+        frames = list(itertools.islice(container.decode(video=0), 0, 80, 20))
+
+    analyses = analyzer.analyze([ticket(Picture(frame), index) for index, frame in enumerate(frames)])
+
+    for hook in hooks:
+        hook.remove()
+    assert sum(len(analysis.boxes) for analysis in analyses) >= 8
+    assert {name.partition(" ")[0] for name in largest} == {"yunet", "emotionnet"}
+    assert max(largest.values()) < torch.finfo(torch.float16).max / 8

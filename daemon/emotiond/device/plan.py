@@ -1,7 +1,7 @@
 """From the planes of a batch to faces and probabilities, in two steps of fixed shapes that a GPU can record.
 
-The planes are copied into one tensor, which lets go of the decoder's pictures. Step one scales them for the detector,
-finds faces, keeps those that count and lists them; step two cuts so many of the list out of full-size luma and
+The planes are copied into one tensor. Step one scales them for the detector, finds faces, keeps those that count and
+lists them; step two cuts so many of the list out of full-size luma and
 classifies them. Then all of it comes back to this machine in one copy.
 """
 

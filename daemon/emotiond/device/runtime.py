@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from torch import Tensor
 
 WARM_UP_ROUNDS = 2      # before a step is recorded: libraries choose their algorithms then
 _OUT_OF_MEMORY = 2      # cudaErrorMemoryAllocation
-_recording = threading.Lock()       # CUDA allows one recording at a time in a process
+_recording = threading.Lock()       # one at a time in a process, and nothing that waits for a device meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +53,14 @@ class Runtime:
             return step
         try:
             return self._record(step)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            self._pool = None       # a recording that failed may leave it unusable
+            if is_out_of_memory(error):
+                raise
             log.warning("a step is not recorded and runs slower: %s", str(error).partition("\n")[0])
             return step
 
+    @torch.inference_mode()
     def _record(self, step: Callable[[], None]) -> Callable[[], None]:
         torch.cuda.set_device(self.device)
         self._stream.wait_stream(torch.cuda.current_stream(self.device))     # which may have to make its tensors
@@ -66,13 +69,21 @@ class Runtime:
             for _ in range(WARM_UP_ROUNDS):
                 step()
             self._stream.synchronize()
+            torch.cuda.empty_cache()      # while a step is recorded nothing that is cached could be had
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            # other threads decode meanwhile; what they do on the device is none of this recording's business
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            gc.disable()      # it might end a decoder, which this thread must not do just now
             try:
-                step()
-            finally:
+                # other threads decode meanwhile; what they do on the device is none of this recording's business
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    step()
+                except BaseException:
+                    with contextlib.suppress(RuntimeError):
+                        graph.capture_end()
+                    raise
                 graph.capture_end()
+            finally:
+                gc.enable()
         return graph.replay
 
     @contextlib.contextmanager
@@ -112,7 +123,8 @@ class Runtime:
         """Returns memory that nobody uses to the device."""
         self._pool = None
         if self.is_cuda:
-            torch.cuda.empty_cache()
+            with _recording:      # it frees what is cached on every device
+                torch.cuda.empty_cache()
 
     def works(self) -> bool:
         """Tells whether the device still answers: after an error that stays, every call fails."""
@@ -137,14 +149,23 @@ def accelerator(device: str) -> HWAccel | None:
 
     Args:
         device: `cuda:N`.
+
+    Raises:
+        OSError: the device gives an error.
     """
-    return _accelerator(device) if _decodes(device) else None
+    if not _decodes(device):
+        return None
+    try:
+        return _accelerator(device)
+    except RuntimeError as error:
+        raise OSError(f"{device}: {str(error).partition(chr(10))[0]}") from None
 
 
 def _accelerator(device: str) -> HWAccel:
     index = torch.device(device).index or 0
     torch.cuda.set_device(index)
-    torch.cuda.synchronize(index)      # makes the context the thread's own, which setting alone need not
+    with _recording:
+        torch.cuda.default_stream(index).synchronize()      # makes the context the thread's own, as setting need not
     # torch's own context: a primary one that it has made already has other flags than FFmpeg would give it
     return HWAccel("cuda", device=index, options={"primary_ctx": "0", "current_ctx": "1"}, is_hw_owned=True,
                    allow_software_fallback=True)
