@@ -227,7 +227,8 @@ class Analyzer(BatchAnalyzer):
             followed = match(search.windows, found, search.boxes)
             faces, rows = self._select(ticket, followed.faces, search.view, 0)
             group.boxes = to_picture(      # also those that are lost, or too small, just now
-                np.concatenate((followed.faces.boxes, followed.lost)), search.view, ticket.frame.picture)
+                np.concatenate((followed.faces.boxes, followed.lost)), search.view.scale, search.view.offset,
+                ticket.frame.picture.size)
             known = followed.origins.copy()
             known[len(followed.faces.scores):] = -1     # where a face is lost, another may come
         group.age = 0 if before is None else (group.age + 1) % self._classify_every
@@ -245,13 +246,10 @@ class Analyzer(BatchAnalyzer):
         Returns:
             The others, and which of `faces` they are.
         """
-        boxes = to_picture(faces.boxes, view, ticket.frame.picture)
-        large = (np.minimum(boxes[:, 2], boxes[:, 3]) >= self._config.min_face) & (faces.scores >= score)
-        rows = np.flatnonzero(large)
-        over = len(rows) - self._config.max_faces
-        if over > 0:
-            self._metrics.faces_truncated.labels(ticket.frame.stream).inc(over)
-            rows = rows[:self._config.max_faces]
+        boxes = to_picture(faces.boxes, view.scale, view.offset, ticket.frame.picture.size)
+        rows, left_out = select(boxes, faces.scores, score, self._config)
+        if left_out:
+            self._metrics.faces_truncated.labels(ticket.frame.stream).inc(left_out)
         return Faces(boxes[rows], faces.scores[rows]), rows
 
     def _crops(self, ticket: Ticket, boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -281,14 +279,29 @@ def to_view(boxes: NDArray[np.float32], view: DetectorView) -> NDArray[np.float3
     return (boxes - offset) / scale
 
 
-def to_picture(boxes: NDArray[np.float32], view: DetectorView, picture: Picture) -> NDArray[np.float32]:
-    """Turns boxes (N, 4) in pixels of a detector's view into pixels of the displayed picture, clipped to it."""
-    (scale_x, scale_y), (offset_x, offset_y) = view.scale, view.offset
-    left = np.clip(boxes[:, 0] * scale_x + offset_x, 0, picture.width)
-    top = np.clip(boxes[:, 1] * scale_y + offset_y, 0, picture.height)
-    right = np.clip((boxes[:, 0] + boxes[:, 2]) * scale_x + offset_x, 0, picture.width)
-    bottom = np.clip((boxes[:, 1] + boxes[:, 3]) * scale_y + offset_y, 0, picture.height)
-    return np.stack((left, top, right - left, bottom - top), axis=1).astype(np.float32)
+def to_picture(
+    boxes: NDArray[np.float32], scale: tuple[float, float], offset: tuple[float, float], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Turns boxes (N, 4) in pixels of a detector's view into pixels of the displayed picture, clipped to it.
+
+    Args:
+        boxes: x, y, width, height.
+        scale: the view's, as in `DetectorView`.
+        offset: likewise.
+        size: the picture's width and height.
+    """
+    factor, shift, limit = (np.array(pair, np.float32) for pair in (scale, offset, size))
+    corners = np.clip(boxes[:, :2] * factor + shift, 0, limit)
+    return np.concatenate(
+        (corners, np.clip((boxes[:, :2] + boxes[:, 2:]) * factor + shift, 0, limit) - corners), axis=1)
+
+
+def select(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], score: float, config: DetectorConfig
+) -> tuple[NDArray[np.intp], int]:
+    """Returns which faces are likely and large enough, the best so many of them, and how many more there are."""
+    rows = np.flatnonzero((boxes[:, 2:].min(axis=1, initial=np.inf) >= config.min_face) & (scores >= score))
+    return rows[:config.max_faces], max(len(rows) - config.max_faces, 0)
 
 
 def crop_faces(

@@ -94,6 +94,11 @@ class Picture:
         self.width, self.height = self.upright if self.quarter_turns % 2 == 0 else self.upright[::-1]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as displayed."""
+        return self.width, self.height
+
+    @property
     def bytes(self) -> int:
         """Memory that it takes."""
         return sum(plane.buffer_size for plane in self.frame.planes)

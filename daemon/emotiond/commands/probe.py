@@ -57,7 +57,8 @@ def _report(
     faces = 0
     for picture in pictures:
         view = picture.detector_view(scalers, config.detector.width)
-        boxes = to_picture(detector.detect([view.planes], [view.colour])[0].boxes, view, picture)
+        found, = detector.detect([view.planes], [view.colour])
+        boxes = to_picture(found.boxes, view.scale, view.offset, picture.size)
         faces = max(faces, int((boxes[:, 2:].min(axis=1, initial=1e9) >= config.detector.min_face).sum()))
     rate = f"{source.rate:.2f} frames/s" if source.rate else "rate unknown"
     print(f"source       {redact(url)} ({'live' if source.live else 'file'})")

@@ -1,11 +1,10 @@
 """From the planes of a batch to faces and probabilities, in two steps of fixed shapes that a GPU can record.
 
 The planes are copied into one tensor. Step one scales them for the detector, finds faces, keeps those that count and
-lists them; step two cuts so many of the list out of full-size luma and
-classifies them. Then all of it comes back to this machine in one copy.
+lists them; step two cuts so many of the list out of full-size luma and classifies them. Then all of it comes back to
+this machine in one copy.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from emotiond.analyzer import select, to_picture
 from emotiond.config import DetectorConfig
 from emotiond.config_values import Rectangle
 from emotiond.device.crops import crop_faces
@@ -254,21 +254,16 @@ class Plan:
     def _decode_crowd(self, place: int) -> Result:
         """Returns the faces of a picture that step one could not settle; waits for the device a few times."""
         faces = self._detector.decode(self._raw[place], *self._view.padded)
-        limit = self._geometry.displayed[::-1]
-        corners = np.clip(faces.boxes[:, :2] * self._view.scale + self._view.offset, 0, limit)
-        ends = np.clip((faces.boxes[:, :2] + faces.boxes[:, 2:]) * self._view.scale + self._view.offset, 0, limit)
-        boxes = np.concatenate((corners, ends - corners), axis=1).astype(np.float32)
-        large = np.flatnonzero((boxes[:, 2:].min(axis=1, initial=math.inf) >= self._config.min_face)
-                               & (faces.scores >= self._config.score))
-        left_out = max(len(large) - self._config.max_faces, 0)
-        large = large[:self._config.max_faces]
-        rows = np.concatenate((np.full((len(large), 1), place), boxes[large], faces.scores[large, None]), axis=1)
-        probabilities = np.empty((len(large), self._classes), np.float32)
-        for start in range(0, len(large), FACES[-1]):
+        height, width = self._geometry.displayed
+        boxes = to_picture(faces.boxes, self._view.scale, self._view.offset, (width, height))
+        chosen, left_out = select(boxes, faces.scores, self._config.score, self._config)
+        rows = np.concatenate((np.full((len(chosen), 1), place), boxes[chosen], faces.scores[chosen, None]), axis=1)
+        probabilities = np.empty((len(chosen), self._classes), np.float32)
+        for start in range(0, len(chosen), FACES[-1]):
             with self._runtime.queue():
                 part = torch.from_numpy(rows[start:start + FACES[-1]].astype(np.float32)).to(self._luma.device)
                 probabilities[start:start + len(part)] = self._classifier.probabilities(self._crops(part)).cpu().numpy()
-        return Result(boxes[large], faces.scores[large], probabilities, left_out)
+        return Result(boxes[chosen], faces.scores[chosen], probabilities, left_out)
 
     def _crops(self, rows: Tensor) -> Tensor:
         """Cuts the crops of entries of the list."""

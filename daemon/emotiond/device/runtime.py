@@ -130,7 +130,8 @@ class Runtime:
         """Tells whether the device still answers: after an error that stays, every call fails."""
         if self.is_cuda:
             try:
-                torch.cuda.synchronize(self.device)
+                with _recording:
+                    torch.cuda.synchronize(self.device)
             except RuntimeError:
                 return False
         return True
