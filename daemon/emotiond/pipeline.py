@@ -110,7 +110,7 @@ class Pipeline:
             UnavailableError: the device is not there.
         """
         devices = choose_devices(self._config.compute.device)
-        workers, batch = (worker_count(self._config), CPU_BATCH) if devices == ["cpu"] else (1, GPU_BATCH)
+        workers, batch = worker_count(self._config, devices[0]), CPU_BATCH if devices == ["cpu"] else GPU_BATCH
         if devices != ["cpu"] and max(self._config.detector.interval, self._config.classifier.interval) > 1:
             log.warning("detector.interval and classifier.interval are for CPUs; on %s every frame is searched whole",
                         devices[0])
@@ -256,9 +256,11 @@ def choose_devices(wanted: str) -> list[str]:
     return [f"cuda:{index}" for index in range(count)] or ["cpu" if wanted == "auto" else "cuda:0"]
 
 
-def worker_count(config: Config) -> int:
-    """Returns the number of analyzers on a CPU: one for each core this process may use."""
-    return available_cores() if config.compute.workers == "auto" else config.compute.workers
+def worker_count(config: Config, device: str) -> int:
+    """Returns the number of analyzers of each device: by itself one for a GPU, one a core for the CPU."""
+    if config.compute.workers != "auto":
+        return config.compute.workers
+    return available_cores() if device == "cpu" else 1
 
 
 def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -1,6 +1,6 @@
 """What the project aims at in speed, and how near a run came: computed from its figures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -50,9 +50,17 @@ class Aim:
             return None
         bounds = chain(self.bounds, repeat(self.bounds[-1]))
         met = [value <= bound if self.at_most else value >= bound for value, bound in zip(values, bounds, strict=False)]
-        wanted = f"{'at most' if self.at_most else 'at least'} {', '.join(f'{bound:,g}' for bound in self.bounds)}"
         reached = "yes" if all(met) else "in part" if any(met) else "no"
-        return f"| {self.what} | {wanted} | {', '.join(map(_write, values))} | {reached} |"
+        return f"| {self.what} | {self._wanted} | {', '.join(map(_write, values))} | {reached} |"
+
+    @property
+    def unmeasured(self) -> str:
+        """The line of one that was not measured."""
+        return f"| {self.what} | {self._wanted} | not measured | |"
+
+    @property
+    def _wanted(self) -> str:
+        return f"{'at most' if self.at_most else 'at least'} {', '.join(f'{bound:,g}' for bound in self.bounds)}"
 
 
 def _write(value: float) -> str:
@@ -108,8 +116,17 @@ AIMS = (
 )
 
 
-def section(parts: Mapping[str, Measured]) -> str:
-    """Returns the page's section; empty where nothing of it was measured."""
-    rows = [row for aim in AIMS if (row := aim.row(parts))]
-    head = ["## Aims", "", ABOUT, "", "| | aim | measured | reached |", "|---|---|---|---|"]
+def section(
+    parts: Mapping[str, Measured], aims: Sequence[Aim] = AIMS, about: str = ABOUT, *, all_of_them: bool = False
+) -> str:
+    """Returns a page's section; empty where nothing of it was measured.
+
+    Args:
+        parts: what was.
+        aims: the page's.
+        about: what to say of them.
+        all_of_them: whether those stand there too that were not measured.
+    """
+    rows = [row for aim in aims if (row := aim.row(parts) or (aim.unmeasured if all_of_them else None))]
+    head = ["## Aims", "", about, "", "| | aim | measured | reached |", "|---|---|---|---|"]
     return "\n".join([*head, *rows]) if rows else ""

@@ -1,5 +1,6 @@
 """docs/benchmarks.md and docs/benchmarks-gpu.md, made from results alone."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ make bench ARGS="stages --quick"    # single parts, or a few minutes for all
 ```
 
 The clips are real recordings that are not part of the project; without them the demo's portrait stands in."""
-NOT_HERE = "Not measured in this run."
+NOT_HERE = "Not measured."
 BENCHMARKS = Document("benchmarks", "python -m tests.benchmarks", INTRO, PARTS, aims.section)
 
 
@@ -90,4 +91,4 @@ def _span(dates: list[str]) -> str:
 
 
 def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-").replace("'", "")
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

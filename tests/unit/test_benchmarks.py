@@ -114,6 +114,20 @@ def test_the_most_streams_that_are_held_are_found(most: int) -> None:
     assert most == 0 or tried.count(most) == 2
 
 
+def test_the_page_of_a_gpu_names_every_aim_and_says_that_it_was_not_measured() -> None:
+    pytest.importorskip("torch", reason="torch missing")
+    from tests.benchmarks.gpu.__main__ import GPU
+    from tests.benchmarks.gpu.aims import AIMS
+    kept = figures.read(ROOT / "docs" / "benchmarks-gpu.json")
+    assert kept
+
+    text = page.render(kept, {}, ROOT / "docs", GPU)
+
+    assert (ROOT / "docs" / "benchmarks-gpu.md").read_text(encoding="utf-8") == text
+    assert text.count("| not measured | |") == len([aim for aim in AIMS if aim.row(kept.parts) is None])
+    assert text.count(page.NOT_HERE) == len(GPU.parts) - len(kept.parts)
+
+
 def test_the_page_that_is_kept_is_the_one_of_the_figures_that_are_kept() -> None:
     file = ROOT / "docs" / "benchmarks.json"
     kept = figures.read(file)

@@ -42,7 +42,7 @@ def excerpts(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def analyzed(
-    device: str, excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    device: str, excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch, workers: int = 1
 ) -> tuple[Found, list[list[str]], Pipeline]:
     """Runs the videos through a pipeline at once.
 
@@ -62,7 +62,7 @@ def analyzed(
 
     monkeypatch.setattr(BatchAnalyzer, "analyze", watch)
     config = make_config({
-        "compute": {"device": device, "workers": 2}, "publish_empty": True,
+        "compute": {"device": device, "workers": workers}, "publish_empty": True,
         "streams": {name: {"source": str(path)} for name, path in excerpts.items()}})
     pipeline = Pipeline(config, emit)
     for name, stream in config.streams.items():
@@ -96,7 +96,7 @@ def test_torch_analyses_frames_of_all_streams_in_one_batch_and_finds_what_onnxru
 ) -> None:
     pytest.importorskip("torch", reason="torch missing")
     with monkeypatch.context() as patch:
-        expected, few, plain = analyzed("cpu", excerpts, patch)
+        expected, few, plain = analyzed("cpu", excerpts, patch, workers=2)
     with monkeypatch.context() as patch:
         found, batches, batching = analyzed("torch:cpu", excerpts, patch)
 
@@ -124,6 +124,23 @@ def test_torch_analyses_frames_of_all_streams_in_one_batch_and_finds_what_onnxru
     assert max(apart["woman"] + apart["classroom"]) < 1e-2
     # a third of the size, libswscale rounds three in a hundred pixels otherwise, which moves some crops by a pixel
     assert np.mean(np.array(apart["street"]) < 1e-2) > 0.6
+
+
+@pytest.mark.slow
+def test_a_second_analyzer_of_a_device_takes_its_share_and_finds_the_same(
+    excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="torch missing")
+    with monkeypatch.context() as patch:
+        expected, _, _ = analyzed("torch:cpu", excerpts, patch)
+    with monkeypatch.context() as patch:
+        found, calls, pipeline = analyzed("torch:cpu", excerpts, patch, workers=2)
+
+    assert (pipeline.devices, len(calls[0])) == (["torch:cpu"], min(FILE_DEPTH, FRAMES) * len(CLIPS) // 2)
+    assert found.keys() == expected.keys()
+    for place, here in found.items():
+        assert boxes(here) == pytest.approx(boxes(expected[place]), abs=0.01)
+        assert [face.emotion for face in here] == [face.emotion for face in expected[place]]
 
 
 @pytest.mark.slow
@@ -181,6 +198,8 @@ def test_a_containers_quota_bounds_the_cores(
     assert available_cores(tmp_path / "cpu.max") == cores
 
 
-def test_the_number_of_workers_is_the_configured_one_or_that_of_the_cores() -> None:
-    assert worker_count(make_config({"compute": {"workers": 7}})) == 7
-    assert worker_count(make_config({})) == available_cores()
+def test_the_number_of_workers_is_the_configured_one_or_that_of_the_cores_or_one_for_a_gpu() -> None:
+    assert worker_count(make_config({"compute": {"workers": 7}}), "cpu") == 7
+    assert worker_count(make_config({"compute": {"workers": 2}}), "cuda:0") == 2
+    assert worker_count(make_config({}), "cpu") == available_cores()
+    assert worker_count(make_config({}), "cuda:0") == 1

@@ -471,7 +471,7 @@ def test_a_teacher_that_agrees_teaches_nothing_and_one_that_does_not_costs_its_d
         training = module.Training(
             recipe, module.Processes(), torch_device, model, Logits(model), moving_average(model, 0.9),
             make_optimizer(model, recipe), torch.amp.GradScaler("cpu", enabled=False), None, [teacher])
-        return module.train_step(training, pictures, target)
+        return module.train_step(training, pictures, target).item()
 
     assert loss(0) == pytest.approx(0, abs=1e-5)
     taught = (teacher.logits(pictures) / 2).softmax(dim=1)

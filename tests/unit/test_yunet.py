@@ -190,7 +190,7 @@ def test_memory_of_larger_pictures_goes_back_also_where_they_were_of_another_col
 ) -> None:
     monkeypatch.setattr(detector_module, "SHRINK_AFTER", 3)
     detector, process = load_detector(), psutil.Process()
-    large, small = np.zeros((3, 2560, 640), np.uint8), np.zeros((3, 64, 64), np.uint8)
+    large, small = np.zeros((3, 5120, 640), np.uint8), np.zeros((3, 64, 64), np.uint8)
     detector.detect([small, small], [Colour.YUV_601, Colour.YUV_709])
 
     before = process.memory_info().rss

@@ -2,7 +2,8 @@
 
 torchvision's own transforms draw one set of values a call, so that they would have to run picture by picture.
 Faces are mirrored left to right but not turned upside down: no camera sees them so, and the network would spend
-its few weights on it. All draws come from torch's global generator.
+its few weights on it. Each picture's values are drawn on the CPU, from torch's global generator; what is done with
+them is done on the device, of which nothing is asked, so that a GPU has work while the next batch is prepared.
 """
 
 from typing import Any
@@ -17,12 +18,12 @@ from torchvision.transforms import v2
 from emotiontrain.recipe import Augmentation
 
 
-def augmentation(strength: Augmentation, side: int) -> v2.Compose:
-    """Returns the transform from (B, H, W) uint8 to (B, 1, side, side) float 0..1."""
+def augmentation(strength: Augmentation, side: int, device: torch.device | str = "cpu") -> v2.Compose:
+    """Returns the transform from (B, H, W) uint8 on the CPU to (B, 1, side, side) float 0..1 on a device."""
     return v2.Compose([
         LowResolution(strength.low_resolution),
         Jpeg(strength.jpeg),
-        ToFloat(),
+        ToFloat(device),
         Blur(strength.blur),
         Move(strength, side),
         Light(strength.contrast, strength.brightness),
@@ -39,7 +40,7 @@ class Sometimes(v2.Transform):
         self.probability = probability
 
     def choose(self, batch: Tensor) -> Tensor:
-        """Draws which pictures are changed, (B,)."""
+        """Draws which pictures are changed, (B,) on the CPU."""
         return torch.rand(len(batch)) < self.probability
 
 
@@ -76,11 +77,15 @@ class Jpeg(Sometimes):
 
 
 class ToFloat(v2.Transform):
-    """Turns (B, H, W) uint8 into (B, 1, H, W) float 0..1."""
+    """Turns (B, H, W) uint8 into (B, 1, H, W) float 0..1 on a device."""
+
+    def __init__(self, device: torch.device | str) -> None:
+        super().__init__()
+        self.device = device
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch as floats."""
-        return inpt[:, None].float() / 255
+        return inpt[:, None].to(self.device, non_blocking=True).float() / 255
 
 
 class Blur(Sometimes):
@@ -95,13 +100,14 @@ class Blur(Sometimes):
             return inpt
         sigma = sigma[chosen, None]
         kernel = torch.exp(-torch.arange(-self.RADIUS, self.RADIUS + 1) ** 2 / (2 * sigma ** 2))
-        kernel = kernel / kernel.sum(dim=1, keepdim=True)                         # (n, 2r + 1)
-        few = inpt[chosen].transpose(0, 1)                                        # (1, n, H, W): a group a picture
+        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(inpt.device)       # (n, 2r + 1)
+        rows = _rows(chosen, inpt)
+        few = inpt[rows].transpose(0, 1)                                          # (1, n, H, W): a group a picture
         few = functional.pad(few, [self.RADIUS] * 4, mode="replicate")
         few = functional.conv2d(few, kernel[:, None, :, None], groups=len(kernel))
         few = functional.conv2d(few, kernel[:, None, None, :], groups=len(kernel))
         out = inpt.clone()
-        out[chosen] = few.transpose(0, 1)
+        out[rows] = few.transpose(0, 1)
         return out
 
 
@@ -123,7 +129,7 @@ class Move(v2.Transform):
         theta = torch.stack([
             torch.stack([cos * mirror, -sin * turn, _uniform(count, 2 * strength.shift)], dim=1),
             torch.stack([sin * mirror, cos * turn, _uniform(count, 2 * strength.shift)], dim=1),
-        ], dim=1)                                                                 # (B, 2, 3)
+        ], dim=1).to(inpt.device)                                                 # (B, 2, 3)
         if inpt.shape[-1] > 2 * self.side:  # bilinear sampling would skip pixels
             inpt = functional.interpolate(inpt, (self.side, self.side), mode="area")
         grid = functional.affine_grid(theta, [count, 1, self.side, self.side], align_corners=False)
@@ -139,8 +145,8 @@ class Light(v2.Transform):
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch in other light, within 0..1."""
-        contrast = (1 + _uniform(len(inpt), self.contrast)).view(-1, 1, 1, 1)
-        brightness = _uniform(len(inpt), self.brightness).view(-1, 1, 1, 1)
+        contrast = (1 + _uniform(len(inpt), self.contrast)).view(-1, 1, 1, 1).to(inpt.device)
+        brightness = _uniform(len(inpt), self.brightness).view(-1, 1, 1, 1).to(inpt.device)
         middle = inpt.mean(dim=(1, 2, 3), keepdim=True)
         return ((inpt - middle) * contrast + middle + brightness).clamp(0, 1)
 
@@ -153,9 +159,9 @@ class Noise(Sometimes):
         chosen, strength = self.choose(inpt), 0.06 * torch.rand(len(inpt))
         if not chosen.any():
             return inpt
-        out = inpt.clone()
-        noise = torch.randn(out[chosen].shape) * strength[chosen].view(-1, 1, 1, 1)
-        out[chosen] = (out[chosen] + noise).clamp(0, 1)
+        out, rows = inpt.clone(), _rows(chosen, inpt)
+        noise = torch.randn(len(rows), *inpt.shape[1:], device=inpt.device)
+        out[rows] = (out[rows] + noise * strength[chosen].view(-1, 1, 1, 1).to(inpt.device)).clamp(0, 1)
         return out
 
 
@@ -170,9 +176,15 @@ class Erase(Sometimes):
         rows = (along[None] - centre[:, :1]).abs() < half[:, :1]                  # (B, side)
         columns = (along[None] - centre[:, 1:]).abs() < half[:, 1:]
         chosen = self.choose(inpt).view(-1, 1, 1)
-        mask = (rows[:, :, None] & columns[:, None, :] & chosen)[:, None]
+        rows, columns = (rows[:, :, None] & chosen).to(inpt.device), columns[:, None, :].to(inpt.device)
+        mask = (rows & columns)[:, None]
         return torch.where(mask, inpt.mean(dim=(1, 2, 3), keepdim=True), inpt)
 
 
 def _uniform(count: int, limit: float) -> Tensor:
     return (torch.rand(count) * 2 - 1) * limit
+
+
+def _rows(chosen: Tensor, batch: Tensor) -> Tensor:
+    """Returns the places of those chosen on the batch's device, which need not be asked for them."""
+    return chosen.nonzero()[:, 0].to(batch.device)

@@ -84,10 +84,11 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     statistics, would be those of the untrained network.
     """
     def step(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = int(count)
+        n = int(average.n_averaged)     # `count` is its copy on the weights' device, which would have to be asked
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
 
-    return AveragedModel(model, multi_avg_fn=step, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=step, use_buffers=True)
+    return average
 
 
 class SharpnessAware:

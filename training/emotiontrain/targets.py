@@ -24,6 +24,6 @@ def mix(pictures: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Ten
     """Mixes each picture and its target with another of the batch, all in one drawn proportion (mixup)."""
     if not strength:
         return pictures, targets
-    share = torch.distributions.Beta(strength, strength).sample()
-    other = torch.randperm(len(pictures))
+    share = torch.distributions.Beta(strength, strength).sample().item()
+    other = torch.randperm(len(pictures)).to(pictures.device)
     return pictures.lerp(pictures[other], share), targets.lerp(targets[other], share)

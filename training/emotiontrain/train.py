@@ -193,25 +193,25 @@ def train_one_epoch(training: Training, split: Split, targets: Tensor, epoch: in
     share = recipe.share(processes.count)
     steps = len(split) // recipe.batch
     training.forward.train()
-    total = 0.0
+    losses: list[Tensor] = []       # a GPU is asked for them at the end
     for step in track(range(steps), f"epoch {epoch + 1}", transient=True,
                       disable=not (processes.first and sys.stdout.isatty())):
         set_learning_rate(training.optimizer, recipe, (epoch * steps + step) / (recipe.epochs * steps))
         first = step * recipe.batch + processes.rank * share
-        total += train_step(training, *make_batch(training, split, targets, order[first:first + share]))
-    return total / steps
+        losses.append(train_step(training, *make_batch(training, split, targets, order[first:first + share])))
+    return torch.stack(losses).cpu().double().mean().item()
 
 
 def make_batch(training: Training, split: Split, targets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the chosen pictures varied and mixed, (B, 1, side, side), with their targets (B, classes)."""
     recipe = training.recipe
-    transform = augmentation(recipe.augmentation, recipe.input.side)
-    batch, target = mix(transform(torch.from_numpy(split.pictures[chosen])), targets[chosen], recipe.mixup)
-    return batch.to(training.device), target.to(training.device)
+    transform = augmentation(recipe.augmentation, recipe.input.side, training.device)
+    pictures = transform(torch.from_numpy(split.pictures[chosen]))
+    return mix(pictures, targets[chosen].to(training.device, non_blocking=True), recipe.mixup)
 
 
-def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
-    """Moves the weights once and returns the loss in front of the step.
+def train_step(training: Training, pictures: Tensor, target: Tensor) -> Tensor:
+    """Moves the weights once and returns the loss in front of the step, a single number on the device.
 
     Args:
         training: what is trained; it is changed.
@@ -249,7 +249,7 @@ def train_step(training: Training, pictures: Tensor, target: Tensor) -> float:
     scaler.step(optimizer)
     scaler.update()
     training.average.update_parameters(training.model)
-    return loss.item()
+    return loss.detach()
 
 
 @torch.no_grad()

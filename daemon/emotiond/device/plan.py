@@ -226,12 +226,14 @@ class Plan:
         """Has the summary and the rows that step two made copied to this machine."""
         self._back[count].copy_(torch.cat([self._summary.flatten(), self._rows[count].flatten()]), non_blocking=True)
 
-    def prepare(self, count: int) -> None:
-        """Makes room for so many rows of step two and records it."""
-        width = ROW + self._classes
-        self._rows[count] = self._zeros(count, width)
-        self._back[count] = self._runtime.empty(SUMMARY * self._size + count * width, dtype=torch.float32)
-        self._recorded[count] = self._runtime.record(lambda: self.classify(count))
+    def prepare(self, count: int) -> Callable[[], None]:
+        """Returns step two for so many rows; the first time it makes room for them and records it."""
+        if count not in self._recorded:
+            width = ROW + self._classes
+            self._rows[count] = self._zeros(count, width)
+            self._back[count] = self._runtime.empty(SUMMARY * self._size + count * width, dtype=torch.float32)
+            self._recorded[count] = self._runtime.record(lambda: self.classify(count))
+        return self._recorded[count]
 
     def _step_one(self) -> None:
         self.fill()
@@ -241,9 +243,7 @@ class Plan:
     def _run_step_two(self, first: int, count: int) -> None:
         self._first.fill_(first)
         self._count = count
-        if count not in self._recorded:
-            self.prepare(count)
-        self._recorded[count]()
+        self.prepare(count)()
         self.copy_back(count)
 
     def _read_back(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

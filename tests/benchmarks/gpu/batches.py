@@ -54,8 +54,6 @@ def _measure(
     plan.begin(surfaces, masks)
     found = sum(len(result.scores) for result in plan.end())
     count = next((count for count in FACES if count >= found), FACES[-1])
-    if count not in plan._rows:
-        plan.prepare(count)
     again = -(-found // count)      # so often does step two run for more faces than it takes at once
 
     def copy() -> None:
@@ -63,7 +61,7 @@ def _measure(
 
     steps: dict[str, tuple[Callable[[], None], int]] = {
         "copy": (copy, 1), "scale": (runtime.record(plan.fill), 1), "detect and list": (runtime.record(plan.find), 1),
-        "crop and classify": (plan._recorded[count], again), "back": (lambda: plan.copy_back(count), again)}
+        "crop and classify": (plan.prepare(count), again), "back": (lambda: plan.copy_back(count), again)}
     sheet.add(TABLE, name, "faces a frame", found / len(surfaces))
     for step, (run, times) in steps.items():
         seconds = times * seconds_of(runtime, run, 0.05 if setting.quick else 0.3)

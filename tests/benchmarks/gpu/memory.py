@@ -25,7 +25,7 @@ ABOUT = """\
 Batches of a random number of frames of the clips, of all their sizes at once, for eight minutes, into one analyzer. The
 line goes through what was held once a second in the second half: of a GPU's memory all that is in use, recorded steps
 and CUDA's own included, of a CPU's the process' resident part."""
-TABLE = "Memory held"
+TABLE, GROWTH = "Memory held", "growth in an hour"
 
 
 def measure(setting: Setting, sheet: Sheet) -> None:
@@ -58,7 +58,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
     sheet.add(TABLE, f"{minutes:g} minutes", "frames analysed", frames)
     sheet.add(TABLE, f"{minutes:g} minutes", "at half-time", megabytes[half], "MB")
     sheet.add(TABLE, f"{minutes:g} minutes", "at the end", megabytes[-1], "MB")
-    sheet.add(TABLE, f"{minutes:g} minutes", "growth in an hour", 3600 * float(slope), "MB")
+    sheet.add(TABLE, f"{minutes:g} minutes", GROWTH, 3600 * float(slope), "MB")
 
 
 def held(device: str) -> float:
