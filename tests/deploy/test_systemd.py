@@ -257,7 +257,7 @@ def test_a_credential_that_is_not_there_is_told_by_systemd(unit: Unit) -> None:
     drop_in(unit.machine, "test.conf", "[Service]\nLoadCredential=redis:/etc/emotiond/secrets/nowhere\n")
 
     assert unit.control("start").code != 0
-    assert "credentials" in unit.all_logged()
+    assert "status=243/CREDENTIALS" in unit.all_logged()
 
 
 def test_the_script_brings_a_running_daemon_to_its_version_and_keeps_the_configuration(unit: Unit) -> None:

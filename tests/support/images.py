@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ SLIM = ("doc", "groff", "info", "lintian", "linda", "locale", "man")
 _STORAGE = """
 [storage]
 driver = "{driver}"
-runroot = "{folder}/run"
+runroot = "{run}"
 graphroot = "{folder}/graph"
 """
 _CONTAINERS = """
@@ -62,7 +63,8 @@ class Images:
         folder.mkdir()
         (folder / "tmp").mkdir()
         driver = "overlay" if "overlay" in Path("/proc/filesystems").read_text() else "vfs"
-        (folder / "storage.conf").write_text(_STORAGE.format(driver=driver, folder=folder))
+        self._run = tempfile.mkdtemp(prefix="emotiond-")     # where a path is longer, podman waits 20 s after each run
+        (folder / "storage.conf").write_text(_STORAGE.format(driver=driver, folder=folder, run=self._run))
         (folder / "containers.conf").write_text(_CONTAINERS.format(folder=folder))
         self._environment = {
             **os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
@@ -159,9 +161,10 @@ class Images:
     ) -> None:
         subprocess.run(["podman", "rm", "--all", "--force", "--time=0"], env=self._environment, check=False,
                        stdout=subprocess.DEVNULL, timeout=120)
-        for mount in _mounts_below(self._folder):      # a build that was cut off leaves some
-            subprocess.run(["umount", "--lazy", mount], check=False, timeout=60)
-        shutil.rmtree(self._folder)
+        for folder in (self._folder, Path(self._run)):
+            for mount in _mounts_below(folder):      # a build that was cut off leaves some
+                subprocess.run(["umount", "--lazy", mount], check=False, timeout=60)
+            shutil.rmtree(folder)
 
 
 def _mounts_below(folder: Path) -> list[str]:
