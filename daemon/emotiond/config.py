@@ -94,8 +94,9 @@ class ComputeConfig(_Section):
     """`cpu` (onnxruntime); `cuda:0`, or `cuda` for all GPUs, among which streams are dealt out (torch, needs
     `emotiond[gpu]`); `auto`: all GPUs where torch sees any."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
-    """Analyzer threads; `auto` is one for each core the process may use, or one for each GPU. A second one of a GPU
-    begins a batch while the first delivers its own, and takes as much of the GPU's memory again."""
+    """Analyzer threads; `auto` is one for each core the process may use, or one for each GPU; a number is that of each
+    GPU. A second one of a GPU begins a batch while the first delivers its own; each then takes half of what waits, and
+    as much of the GPU's memory again."""
 
 
 class DetectorConfig(_Section):

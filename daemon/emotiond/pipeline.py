@@ -211,6 +211,9 @@ def load_models(config: Config, device: str) -> tuple[Detector, Classifier]:
     try:
         follows = config.detector.interval > 1 and device == "cpu"
         score = config.detector.score * (KEEP if follows else 1)
+        if device.startswith("cuda"):
+            from emotiond.device.runtime import sleep_while_waiting
+            sleep_while_waiting(device)
         detector = load_detector(device, score=max(score, 0.01), max_faces=FACES_DETECTED)
         return detector, load_classifier(config.classifier.weights, device)
     except DetectorWeightsError as error:

@@ -212,7 +212,7 @@ def test_what_steps_hand_on_stays_where_it_is_whatever_comes(make_analyzer: Call
     for count in (1, 4, 1, 4, 1):       # rows of 6 faces of 40 pixels, in one picture of 240x240
         analysis, = analyzer.analyze([ticket(padded(crowd(count, 6, 40)))])
         assert len(analysis.boxes) == 6 * count
-        plan, = analyzer._plans.values()
+        (plan, _), = analyzer._plans.values()
         places.append({name: value.data_ptr() for name, value in vars(plan).items() if isinstance(value, torch.Tensor)}
                       | {f"rows of {size}": rows.data_ptr() for size, rows in plan._rows.items()})
 
@@ -231,16 +231,29 @@ def test_frames_of_different_sizes_come_back_in_their_order(make_analyzer: Calla
     assert [len(analysis.boxes) for analysis in analyses] == [1, 2, 1, 3, 2]
 
 
-def test_so_many_plans_are_kept_and_those_used_last(
-    make_analyzer: Callable[..., TorchAnalyzer], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("room", "kept"), [(0, [96, 64, 112]), (1 << 30, [80, 96, 64, 112])])
+def test_so_many_plans_are_kept_as_there_is_room_for_and_those_used_last(
+    room: int, kept: list[int], make_analyzer: Callable[..., TorchAnalyzer], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(analyzer_module, "PLANS_KEPT", 3)
+    monkeypatch.setattr(Runtime, "room", room)
     analyzer = make_analyzer()
 
     for side in (64, 80, 96, 64, 112):
         analyzer.analyze([ticket(crowd(1, 1, side))])
 
-    assert [geometry.stored for geometry, _ in analyzer._plans] == [(96, 96), (64, 64), (112, 112)]
+    assert [geometry.stored[0] for geometry, _ in analyzer._plans] == kept
+    assert ["more kinds of pictures" in message for message in caplog.messages] == [True] * (room == 0)
+
+
+def test_a_plan_knows_what_it_takes_of_the_memory(make_analyzer: Callable[..., TorchAnalyzer]) -> None:
+    analyzer = make_analyzer()
+    analyzer.analyze([ticket(crowd(1, 1, 240)) for _ in range(2)])
+    (plan, _), = analyzer._plans.values()
+
+    pixels, view = 2 * 240 * 240, 2 * 3 * 257 * 257
+    assert 1.5 * pixels + 4 * view < plan.nbytes < 3 * pixels + 8 * view
 
 
 def test_too_little_memory_halves_the_batch_and_goes_on(
@@ -259,7 +272,7 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 
     analyzer = make_analyzer()
     analyzer.analyze([ticket(picture)])
-    prepared, sizes[:] = weakref.ref(next(iter(analyzer._plans.values()))._luma), []
+    prepared, sizes[:] = weakref.ref(next(iter(analyzer._plans.values()))[0]._luma), []
 
     analyses = analyzer.analyze([ticket(picture, index) for index in range(8)])
 

@@ -13,10 +13,11 @@ from emotiond.device.plan import FACES, Plan  # noqa: E402
 from emotiond.device.runtime import Runtime  # noqa: E402
 from emotiond.device.surface import Surface  # noqa: E402
 from emotiond.picture import Picture, Scalers  # noqa: E402
-from emotiontrain.augment import Erase, Light, Move, ToFloat  # noqa: E402
+from emotiontrain import augment, targets  # noqa: E402
 from emotiontrain.muon import orthogonalize  # noqa: E402
+from emotiontrain.optim import MovingAverage  # noqa: E402
 from emotiontrain.recipe import Augmentation  # noqa: E402
-from tests.support.fake_gpu import GPU, fake_gpu, load_for_it  # noqa: E402
+from tests.support.fake_gpu import GPU, NothingWaits, fake_gpu, load_for_it, move, sending  # noqa: E402
 from yunet.colour import Colour  # noqa: E402
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -41,32 +42,53 @@ def test_a_batch_is_analysed_on_the_gpu_alone_and_nothing_waits_for_it(geometry:
     runtime.device = GPU
     with fake_gpu():
         plan = Plan(geometry, size, detector, classifier, DetectorConfig(), runtime)
-        plan.begin(surfaces, [((0.0, 0.0, 0.5, 0.5),)] * size)
-        for count in FACES:
-            plan.prepare(count)()
+        with NothingWaits():
+            plan.begin(surfaces, [((0.0, 0.0, 0.5, 0.5),)] * size)
+            for count in FACES:
+                plan.prepare(count)()
+
+
+def test_pictures_are_varied_and_mixed_on_the_gpu_and_nothing_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    strength = Augmentation(erase=1.0, low_resolution=1.0, blur=1.0, jpeg=1.0, noise=1.0)
+    with fake_gpu() as mode:
+        pass
+    for module in (augment, targets):
+        monkeypatch.setattr(module, "send", sending(mode))
+    target = sending(mode)(torch.full((8, 7), 1 / 7), GPU)
+
+    with NothingWaits():
+        pictures = augment.augmentation(strength, 64, GPU)(torch.zeros(8, 48, 48, dtype=torch.uint8))
+        pictures, target = targets.mix(pictures, target, 0.2)
+
+    assert (pictures.device, pictures.shape, pictures.dtype) == (GPU, (8, 1, 64, 64), torch.float32)
+    assert (target.device, target.shape) == (GPU, (8, 7))
+
+
+def test_muon_and_the_average_wait_for_no_gpu() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    average = MovingAverage(network, 0.9)
+    for model in (network, average.module):
+        move(model)
+
+    with NothingWaits():
+        for _ in range(2):
+            average.update_parameters(network)
+        with fake_gpu():
+            steps = orthogonalize(torch.zeros(3, 128, 64, device=GPU))
+
+    assert (steps.device, steps.shape) == (GPU, (3, 128, 64))
+    assert int(average.n_averaged) == 2
 
 
 def test_a_gpu_without_values_refuses_what_would_wait_and_what_lies_elsewhere() -> None:
-    with fake_gpu():
+    with fake_gpu(), NothingWaits():
         there, here = torch.zeros(3, device=GPU), torch.zeros(3)
         with pytest.raises(DataDependentOutputException):
             there.sum().item()
         with pytest.raises(RuntimeError, match="same device"):
             _ = there + here
-
-
-def test_pictures_are_varied_on_the_gpu_and_nothing_waits_for_it() -> None:
-    strength = Augmentation(erase=1.0)
-    with fake_gpu():
-        pictures = ToFloat(GPU).transform(torch.zeros(8, 48, 48, dtype=torch.uint8), {})
-        for change in (Move(strength, 64), Light(strength.contrast, strength.brightness), Erase(strength.erase)):
-            pictures = change.transform(pictures, {})
-
-    assert (pictures.device, pictures.shape, pictures.dtype) == (GPU, (8, 1, 64, 64), torch.float32)
-
-
-def test_muon_asks_the_gpu_nothing() -> None:
-    with fake_gpu():
-        steps = orthogonalize(torch.zeros(3, 128, 64, device=GPU))
-
-    assert (steps.device, steps.shape) == (GPU, (3, 128, 64))
+        with pytest.raises(AssertionError, match="waits"):
+            here.to(GPU)
+        with pytest.raises(AssertionError, match="waits"):
+            there.copy_(here)
+        there.copy_(here, non_blocking=True)

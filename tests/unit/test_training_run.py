@@ -26,11 +26,11 @@ from emotiontrain.augment import augmentation  # noqa: E402
 from emotiontrain.checkpoint import lock  # noqa: E402
 from emotiontrain.muon import MATRIX_SCALE, Muon, orthogonalize  # noqa: E402
 from emotiontrain.optim import (  # noqa: E402
+    MovingAverage,
     SharpnessAware,
     frozen_statistics,
     initialize,
     make_optimizer,
-    moving_average,
     orthogonal_groups,
     parameter_groups,
     set_learning_rate,
@@ -360,7 +360,7 @@ def test_the_learning_rate_rises_falls_and_steps() -> None:
 
 def test_the_moving_average_begins_quickly_and_takes_the_statistics_along() -> None:
     norm = torch.nn.BatchNorm2d(1)
-    average = moving_average(norm, 0.9)
+    average = MovingAverage(norm, 0.9)
     averaged: Any = average.module
     for step in range(1, 100):
         assert norm.running_mean is not None
@@ -469,7 +469,7 @@ def test_a_teacher_that_agrees_teaches_nothing_and_one_that_does_not_costs_its_d
             model.classify.linear.bias[0] += shift
         model.eval()
         training = module.Training(
-            recipe, module.Processes(), torch_device, model, Logits(model), moving_average(model, 0.9),
+            recipe, module.Processes(), torch_device, model, Logits(model), MovingAverage(model, 0.9),
             make_optimizer(model, recipe), torch.amp.GradScaler("cpu", enabled=False), None, [teacher])
         return module.train_step(training, pictures, target).item()
 

@@ -2,8 +2,9 @@
 
 torchvision's own transforms draw one set of values a call, so that they would have to run picture by picture.
 Faces are mirrored left to right but not turned upside down: no camera sees them so, and the network would spend
-its few weights on it. Each picture's values are drawn on the CPU, from torch's global generator; what is done with
-them is done on the device, of which nothing is asked, so that a GPU has work while the next batch is prepared.
+its few weights on it. Each picture's values are drawn on the CPU, from torch's global generator, but for the noise,
+which the device draws; what is done with them is done on the device, for which nothing waits, so that a GPU has work
+while the next batch is prepared.
 """
 
 from typing import Any
@@ -16,9 +17,12 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from emotiontrain.recipe import Augmentation
+from emotiontrain.transfer import send
+
+CPU = torch.device("cpu")
 
 
-def augmentation(strength: Augmentation, side: int, device: torch.device | str = "cpu") -> v2.Compose:
+def augmentation(strength: Augmentation, side: int, device: torch.device = CPU) -> v2.Compose:
     """Returns the transform from (B, H, W) uint8 on the CPU to (B, 1, side, side) float 0..1 on a device."""
     return v2.Compose([
         LowResolution(strength.low_resolution),
@@ -79,13 +83,13 @@ class Jpeg(Sometimes):
 class ToFloat(v2.Transform):
     """Turns (B, H, W) uint8 into (B, 1, H, W) float 0..1 on a device."""
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch as floats."""
-        return inpt[:, None].to(self.device, non_blocking=True).float() / 255
+        return send(inpt[:, None], self.device).float() / 255
 
 
 class Blur(Sometimes):
@@ -100,7 +104,7 @@ class Blur(Sometimes):
             return inpt
         sigma = sigma[chosen, None]
         kernel = torch.exp(-torch.arange(-self.RADIUS, self.RADIUS + 1) ** 2 / (2 * sigma ** 2))
-        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(inpt.device)       # (n, 2r + 1)
+        kernel = send(kernel / kernel.sum(dim=1, keepdim=True), inpt.device)      # (n, 2r + 1)
         rows = _rows(chosen, inpt)
         few = inpt[rows].transpose(0, 1)                                          # (1, n, H, W): a group a picture
         few = functional.pad(few, [self.RADIUS] * 4, mode="replicate")
@@ -126,10 +130,10 @@ class Move(v2.Transform):
         mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
         turn = torch.where(torch.rand(count) < strength.upside_down, -1.0, 1.0)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-        theta = torch.stack([
+        theta = send(torch.stack([
             torch.stack([cos * mirror, -sin * turn, _uniform(count, 2 * strength.shift)], dim=1),
             torch.stack([sin * mirror, cos * turn, _uniform(count, 2 * strength.shift)], dim=1),
-        ], dim=1).to(inpt.device)                                                 # (B, 2, 3)
+        ], dim=1), inpt.device)                                                   # (B, 2, 3)
         if inpt.shape[-1] > 2 * self.side:  # bilinear sampling would skip pixels
             inpt = functional.interpolate(inpt, (self.side, self.side), mode="area")
         grid = functional.affine_grid(theta, [count, 1, self.side, self.side], align_corners=False)
@@ -145,8 +149,8 @@ class Light(v2.Transform):
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Returns the batch in other light, within 0..1."""
-        contrast = (1 + _uniform(len(inpt), self.contrast)).view(-1, 1, 1, 1).to(inpt.device)
-        brightness = _uniform(len(inpt), self.brightness).view(-1, 1, 1, 1).to(inpt.device)
+        contrast = send((1 + _uniform(len(inpt), self.contrast)).view(-1, 1, 1, 1), inpt.device)
+        brightness = send(_uniform(len(inpt), self.brightness).view(-1, 1, 1, 1), inpt.device)
         middle = inpt.mean(dim=(1, 2, 3), keepdim=True)
         return ((inpt - middle) * contrast + middle + brightness).clamp(0, 1)
 
@@ -160,8 +164,8 @@ class Noise(Sometimes):
         if not chosen.any():
             return inpt
         out, rows = inpt.clone(), _rows(chosen, inpt)
-        noise = torch.randn(len(rows), *inpt.shape[1:], device=inpt.device)
-        out[rows] = (out[rows] + noise * strength[chosen].view(-1, 1, 1, 1).to(inpt.device)).clamp(0, 1)
+        few = out[rows]
+        out[rows] = (few + torch.randn_like(few) * send(strength[chosen].view(-1, 1, 1, 1), inpt.device)).clamp(0, 1)
         return out
 
 
@@ -176,7 +180,7 @@ class Erase(Sometimes):
         rows = (along[None] - centre[:, :1]).abs() < half[:, :1]                  # (B, side)
         columns = (along[None] - centre[:, 1:]).abs() < half[:, 1:]
         chosen = self.choose(inpt).view(-1, 1, 1)
-        rows, columns = (rows[:, :, None] & chosen).to(inpt.device), columns[:, None, :].to(inpt.device)
+        rows, columns = send(rows[:, :, None] & chosen, inpt.device), send(columns[:, None, :], inpt.device)
         mask = (rows & columns)[:, None]
         return torch.where(mask, inpt.mean(dim=(1, 2, 3), keepdim=True), inpt)
 
@@ -187,4 +191,4 @@ def _uniform(count: int, limit: float) -> Tensor:
 
 def _rows(chosen: Tensor, batch: Tensor) -> Tensor:
     """Returns the places of those chosen on the batch's device, which need not be asked for them."""
-    return chosen.nonzero()[:, 0].to(batch.device)
+    return send(chosen.nonzero()[:, 0], batch.device)

@@ -1,19 +1,20 @@
 """How the weights move: where they begin, optimizers, the learning rate's schedule, the moving average, SAM."""
 
+import copy
 import math
+from collections import defaultdict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from emotionnet.network import residual_scales
 from emotiontrain.muon import Muon
 from emotiontrain.recipe import Recipe
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def initialize(model: nn.Module) -> None:
@@ -76,19 +77,42 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress
     return rate
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Returns a copy of `model` whose `update_parameters` keeps an exponential moving average of all its tensors.
+class MovingAverage(nn.Module):
+    """A copy of a model that keeps an exponential moving average of all its tensors, for which nothing waits.
 
     The decay grows as (1 + n) / (10 + n) up to `decay`, n steps averaged so far, as TensorFlow's
     ExponentialMovingAverage does; otherwise the first epochs' average, and above all its batch normalisation
-    statistics, would be those of the untrained network.
-    """
-    def step(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = int(average.n_averaged)     # `count` is its copy on the weights' device, which would have to be asked
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
+    statistics, would be those of the untrained network. (torch's AveragedModel would ask the device at each step how
+    many there were.)
 
-    average = AveragedModel(model, multi_avg_fn=step, use_buffers=True)
-    return average
+    Attributes:
+        module: the average.
+        n_averaged: steps so far, on the CPU.
+    """
+
+    n_averaged: Tensor
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model)
+        self.register_buffer("n_averaged", torch.tensor(0))
+        self._decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes one step towards `model`."""
+        n = int(self.n_averaged)
+        decay = min(self._decay, (1 + n) / (10 + n)) if n else 0.0
+        kinds: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for own, current in zip(_tensors(self.module), _tensors(model), strict=True):
+            kinds[own.dtype].append((own, current))
+        for pairs in kinds.values():
+            get_ema_multi_avg_fn(decay)([own for own, _ in pairs], [current for _, current in pairs], n)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterable[Tensor]:
+    return chain((p.detach() for p in model.parameters()), model.buffers())
 
 
 class SharpnessAware:

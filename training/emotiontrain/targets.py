@@ -7,6 +7,7 @@ from torch import Tensor
 from emotiontrain.data import Split
 from emotiontrain.data.votes import shares
 from emotiontrain.recipe import Recipe
+from emotiontrain.transfer import send
 
 
 def make_targets(split: Split, classes: int, recipe: Recipe) -> Tensor:
@@ -25,5 +26,5 @@ def mix(pictures: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Ten
     if not strength:
         return pictures, targets
     share = torch.distributions.Beta(strength, strength).sample().item()
-    other = torch.randperm(len(pictures)).to(pictures.device)
+    other = send(torch.randperm(len(pictures)), pictures.device)
     return pictures.lerp(pictures[other], share), targets.lerp(targets[other], share)

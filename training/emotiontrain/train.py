@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
 from emotionnet.network import EmotionNet
 from emotionnet.preprocess import InputSpec, resize
@@ -30,17 +29,18 @@ from emotiontrain.data.votes import majority
 from emotiontrain.distributed import Processes, join
 from emotiontrain.logs import write_logs
 from emotiontrain.optim import (
+    MovingAverage,
     SharpnessAware,
     frozen_statistics,
     initialize,
     make_optimizer,
-    moving_average,
     set_learning_rate,
 )
 from emotiontrain.provenance import describe_data, difference, versions
 from emotiontrain.recipe import Recipe, RecipeError
 from emotiontrain.start import Teacher, start_from
 from emotiontrain.targets import make_targets, mix
+from emotiontrain.transfer import send
 
 LOG = "log.json"
 
@@ -51,7 +51,9 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run is computed with; it changes a run's speed, and its numbers only in their last digits.
+    """What a run is computed with: it changes a run's speed, and on a CPU its numbers only in their last digits.
+
+    A GPU draws dropout and noise by itself, so that its runs are others.
 
     Attributes:
         device: torch device; `cuda` gives each process of torchrun its own GPU.
@@ -73,7 +75,7 @@ class Training:
     device: torch.device
     model: EmotionNet
     forward: nn.Module                     # the model, compiled and joined with the other processes as asked for
-    average: AveragedModel
+    average: MovingAverage
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     start: str | None = None
@@ -136,7 +138,7 @@ def train(
                 entry = {"epoch": epoch + 1, "learning_rate": training.optimizer.param_groups[0]["lr"],
                          "train_loss": round(loss, 4),
                          **evaluate(training.average.module, data.validation, recipe.input, training.device),
-                         "seconds": round(time.monotonic() - begin, 1)}
+                         "seconds": round(time.monotonic() - begin, 3)}
                 if not math.isfinite(loss + entry["nll"]):
                     raise RunError(f"{folder}: diverged in epoch {epoch + 1}: the loss is not a number any more; "
                                    "give another folder and a smaller --learning-rate")
@@ -173,7 +175,7 @@ def _prepare(
     if machine.compile:
         forward.compile()
     return Training(
-        recipe, processes, device, model, forward, moving_average(model, recipe.average_decay),
+        recipe, processes, device, model, forward, MovingAverage(model, recipe.average_decay),
         make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16"),
         started, [teacher.to(device) for teacher in teachers])
 
@@ -207,7 +209,7 @@ def make_batch(training: Training, split: Split, targets: Tensor, chosen: Tensor
     recipe = training.recipe
     transform = augmentation(recipe.augmentation, recipe.input.side, training.device)
     pictures = transform(torch.from_numpy(split.pictures[chosen]))
-    return mix(pictures, targets[chosen].to(training.device, non_blocking=True), recipe.mixup)
+    return mix(pictures, send(targets[chosen], training.device), recipe.mixup)
 
 
 def train_step(training: Training, pictures: Tensor, target: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Analyses batches of frames of any streams on one device of torch."""
 
+import logging
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -20,8 +22,12 @@ from yunet.torch_detector import TorchDetector
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Of batches; fewer frames take the next larger one."""
-PLANS_KEPT = 32
-"""Combinations of geometry and size that stay prepared, those used last. A batch may need as many as it has frames."""
+PLANS_KEPT = SIZES[-1]
+"""Combinations of geometry and size that stay prepared in any case: a batch may need as many as it has frames."""
+CROWDED_SECONDS = 60.0
+"""A plan that was used so lately and has to go was needed."""
+
+log = logging.getLogger(__name__)
 
 
 class TorchAnalyzer(BatchAnalyzer):
@@ -39,7 +45,8 @@ class TorchAnalyzer(BatchAnalyzer):
         self._detector, self._classifier, self._config, self._streams = detector, classifier, config, streams
         self._runtime = Runtime(detector.device)
         self._scalers = Scalers()
-        self._plans: OrderedDict[tuple[Geometry, int], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Geometry, int], tuple[Plan, float]] = OrderedDict()      # and when it was used
+        self._is_crowded = False
 
     def _is_fatal(self, error: Exception) -> bool:
         return not self._runtime.works()
@@ -47,7 +54,7 @@ class TorchAnalyzer(BatchAnalyzer):
     def _recover(self, error: Exception, tickets: Sequence[Ticket]) -> None:
         if is_out_of_memory(error):     # a smaller batch gets all the room there is
             while self._plans:
-                self._plans.popitem()[1].close()
+                self._plans.popitem()[1][0].close()
             self._runtime.give_back()
 
     def _analyze(self, tickets: Sequence[Ticket]) -> list[Analysis]:
@@ -80,13 +87,26 @@ class TorchAnalyzer(BatchAnalyzer):
         return [self._analysis(ticket, results[place]) for place, ticket in enumerate(tickets)]
 
     def _plan(self, geometry: Geometry, count: int) -> Plan:
-        size = next(size for size in SIZES if size >= count)
-        plan = self._plans.pop((geometry, size), None) or Plan(
+        size, now = next(size for size in SIZES if size >= count), time.monotonic()
+        kept = self._plans.pop((geometry, size), None)
+        plan = kept[0] if kept else Plan(
             geometry, size, self._detector, self._classifier, self._config, self._runtime)
-        self._plans[geometry, size] = plan      # the last one is the one used last
-        while len(self._plans) > PLANS_KEPT:
-            self._plans.popitem(last=False)[1].close()
+        self._plans[geometry, size] = plan, now      # the last one is the one used last
+        if not kept:
+            self._make_room(now)
         return plan
+
+    def _make_room(self, now: float) -> None:
+        """Lets go of the plans that were not used for longest, as many as are too much, but for this batch's."""
+        held = sum(plan.nbytes for plan, _ in self._plans.values())
+        while held > self._runtime.room and len(self._plans) > PLANS_KEPT:
+            plan, used = self._plans.popitem(last=False)[1]
+            held -= plan.nbytes
+            plan.close()
+            if now - used < CROWDED_SECONDS and not self._is_crowded:
+                self._is_crowded = True
+                log.warning("the streams have more kinds of pictures (sizes, regions, rotations) than a quarter of the "
+                            "device's memory has room for prepared ones; analysis waits for those that come anew")
 
     def _analysis(self, ticket: Ticket, result: Result) -> Analysis:
         if result.left_out:

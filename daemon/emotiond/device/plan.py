@@ -105,6 +105,12 @@ class Plan:
         self._marks: tuple[Mark, Mark, Mark] = (None, None, None)
 
     @property
+    def nbytes(self) -> int:
+        """What it takes of the device's memory, without what steps need on their way."""
+        tensors = [value for value in (*vars(self).values(), *self._rows.values()) if isinstance(value, Tensor)]
+        return sum({value.data_ptr(): value.nbytes for value in tensors}.values())
+
+    @property
     def seconds(self) -> tuple[float, float]:
         """What the two steps of the last batch took on the device."""
         return (self._runtime.seconds(self._marks[0], self._marks[1]),
@@ -253,7 +259,9 @@ class Plan:
 
     def _decode_crowd(self, place: int) -> Result:
         """Returns the faces of a picture that step one could not settle; waits for the device a few times."""
-        faces = self._detector.decode(self._raw[place], *self._view.padded)
+        with self._runtime.queue():
+            raw = self._raw[place].cpu()
+        faces = self._detector.decode(raw, *self._view.padded)
         height, width = self._geometry.displayed
         boxes = to_picture(faces.boxes, self._view.scale, self._view.offset, (width, height))
         chosen, left_out = select(boxes, faces.scores, self._config.score, self._config)

@@ -1,6 +1,7 @@
 """How steps run on a GPU and, for tests, on a CPU: recorded, in a queue of their own, with pinned memory and clocks."""
 
 import contextlib
+import ctypes
 import functools
 import gc
 import logging
@@ -16,8 +17,12 @@ from av.error import FFmpegError
 from torch import Tensor
 
 WARM_UP_ROUNDS = 2      # before a step is recorded: libraries choose their algorithms then
+TRIES = 2               # to record a step: what other threads do on the device may spoil one
+MOST_OF_MEMORY = 0.25   # share of a device's memory that prepared batches may take; of a CPU's, which tests use, 1 GiB
 _OUT_OF_MEMORY = 2      # cudaErrorMemoryAllocation
-_recording = threading.Lock()       # one at a time in a process, and nothing that waits for a device meanwhile
+_SLEEP = 4              # CU_CTX_SCHED_BLOCKING_SYNC
+_recording = threading.Lock()       # one at a time in a process, and nothing that waits for a whole device meanwhile
+_asking = threading.Lock()          # whether a device decodes
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +54,18 @@ class Runtime:
         gone afterwards. Where it cannot be recorded it runs as it is, and the log says so.
         """
         step = torch.inference_mode()(step)
-        if not self.is_cuda:
-            return step
-        try:
-            return self._record(step)
-        except RuntimeError as error:
-            self._pool = None       # a recording that failed may leave it unusable
-            if is_out_of_memory(error):
-                raise
-            log.warning("a step is not recorded and runs slower: %s", str(error).partition("\n")[0])
-            return step
+        reason = ""
+        for _ in range(TRIES if self.is_cuda else 0):
+            try:
+                return self._record(step)
+            except RuntimeError as error:
+                self._pool = None       # a recording that failed may leave it unusable
+                if is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+        if reason:
+            log.warning("a step is not recorded and runs slower: %s", reason)
+        return step
 
     @torch.inference_mode()
     def _record(self, step: Callable[[], None]) -> Callable[[], None]:
@@ -119,6 +126,13 @@ class Runtime:
         """Returns the time between two marks that were reached."""
         return begin.elapsed_time(end) / 1000 if self.is_cuda else end - begin
 
+    @property
+    def room(self) -> int:
+        """Bytes that prepared batches may take."""
+        if not self.is_cuda:
+            return 1 << 30
+        return int(torch.cuda.mem_get_info(self.device)[1] * MOST_OF_MEMORY)
+
     def give_back(self) -> None:
         """Returns memory that nobody uses to the device."""
         self._pool = None
@@ -143,6 +157,22 @@ def is_out_of_memory(error: BaseException) -> bool:
             or (isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) == _OUT_OF_MEMORY))
 
 
+def sleep_while_waiting(device: str) -> None:
+    """Has threads that wait for a GPU sleep, also those that decode; to be said before torch uses it.
+
+    By itself CUDA keeps a core busy for each waiting thread where a process uses fewer devices than there are cores.
+
+    Args:
+        device: `cuda:N`.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return      # torch will say what is missing
+    driver.cuInit(0)
+    driver.cuDevicePrimaryCtxSetFlags_v2(int(device.partition(":")[2] or 0), _SLEEP)
+
+
 def accelerator(device: str) -> HWAccel | None:
     """Returns what has FFmpeg decode on a GPU, for the thread that calls; None where it cannot, which is logged once.
 
@@ -154,10 +184,10 @@ def accelerator(device: str) -> HWAccel | None:
     Raises:
         OSError: the device gives an error.
     """
-    if not _decodes(device):
-        return None
     try:
-        return _accelerator(device)
+        with _asking:
+            decodes = _decodes(device)
+        return _accelerator(device) if decodes else None
     except RuntimeError as error:
         raise OSError(f"{device}: {str(error).partition(chr(10))[0]}") from None
 
@@ -167,7 +197,7 @@ def _accelerator(device: str) -> HWAccel:
     torch.cuda.set_device(index)
     with _recording:
         torch.cuda.default_stream(index).synchronize()      # makes the context the thread's own, as setting need not
-    # torch's own context: a primary one that it has made already has other flags than FFmpeg would give it
+    # torch's own context, whatever its flags are: asked for the primary one, FFmpeg refuses others than its own
     return HWAccel("cuda", device=index, options={"primary_ctx": "0", "current_ctx": "1"}, is_hw_owned=True,
                    allow_software_fallback=True)
 
@@ -177,6 +207,8 @@ def _decodes(device: str) -> bool:
     try:
         _accelerator(device).create(av.codec.Codec("h264", "r"))
     except (FFmpegError, OSError, RuntimeError, AssertionError, NotImplementedError) as error:
+        if isinstance(error, RuntimeError) and torch.cuda.is_available():
+            raise       # which may pass, as when there is no memory just now
         log.warning("decoding in software: %s takes no video (%s)", device,
                     str(error).partition("\n")[0] or type(error).__name__)
         return False

@@ -39,11 +39,20 @@ class Surface:
         """Copies into (H, W) and (2, H/2, W/2); `picture` is to be kept until the device has done it."""
         first, *others = self.planes
         luma.copy_(first, non_blocking=True)
-        for target, plane in zip(chroma, others if len(others) == 2 else others[0].unbind(dim=2), strict=True):
-            height, width = plane.shape
-            target[:height, :width].copy_(plane, non_blocking=True)
-            target[height:, :width] = target[height - 1, :width]     # of an odd side a decoder may give one less
-            target[:, width:] = target[:, width - 1:width]
+        if len(others) == 1:
+            self._copy_chroma(chroma, others[0].permute(2, 0, 1))
+        else:
+            for target, plane in zip(chroma, others, strict=True):
+                self._copy_chroma(target, plane)
+
+    def _copy_chroma(self, target: Tensor, planes: Tensor) -> None:
+        height, width = planes.shape[-2:]
+        if target.shape == planes.shape:
+            target.copy_(planes, non_blocking=True)
+            return
+        target[..., :height, :width].copy_(planes, non_blocking=True)
+        target[..., height:, :width] = target[..., height - 1:height, :width]     # of an odd side there may be one less
+        target[..., width:] = target[..., width - 1:width]
 
 
 def shared_planes(frame: VideoFrame, kind: str) -> list[Tensor]:

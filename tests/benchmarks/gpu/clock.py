@@ -24,6 +24,7 @@ def seconds_of(runtime: Runtime, step: Callable[[], object], at_least: float) ->
         runtime.wait(end)
         return runtime.seconds(begin, end) / calls
 
+    measured(1)     # what is made at the first call
     first = max(measured(1), 1e-7)
     return measured(max(min(int(at_least / first), MOST_CALLS), 1))
 

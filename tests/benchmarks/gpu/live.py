@@ -1,15 +1,13 @@
 """How many live cameras one device holds, with one process and with several."""
 
 import os
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.benchmarks.cameras import streams_of, write_cameras
 from tests.benchmarks.density import MOST_DROPPED, MOST_MS, holds, search
 from tests.benchmarks.figures import Sheet
-from tests.benchmarks.gpu.decoding import count_until
+from tests.benchmarks.gpu.decoding import NotThereError, decoded_a_second, length
 from tests.benchmarks.modes import Mode
 from tests.benchmarks.setting import Setting
 from tests.benchmarks.streams import Live, measure_live
@@ -36,14 +34,14 @@ def measure(setting: Setting, sheet: Sheet) -> None:
     if not PARTS["redis-server"].found():
         sheet.lacks(f"Live streams: {PARTS['redis-server'].mend}.")
         return
-    files = write_cameras(list(setting.clips.values())[-1], setting.folder / "live", RATE, width=1920)
+    files = write_cameras(list(setting.clips.values())[-1], setting.folder / "live", RATE, 1920, length(setting))
+    alone = None
+    try:
+        alone = decoded_a_second(files, READERS, setting.device, 2.0 if setting.quick else 10.0)
+        sheet.add(HELD, f"decoding alone, {READERS} files", "frames decoded", alone, "frames/s")
+    except NotThereError as error:
+        sheet.lacks(f"Decoding on the device: {error}.")
     cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(READERS) as pool:
-        begin, seconds = time.monotonic(), 2.0 if setting.quick else 10.0
-        frames = pool.map(lambda place: count_until(files[place % len(files)], setting.device, begin + seconds),
-                          range(READERS))
-        alone = sum(frames) / seconds
-    sheet.add(HELD, f"decoding alone, {READERS} files", "frames decoded", alone, "frames/s")
     for name, (shards, workers) in DAEMONS.items():
         if shards == 1 or (not setting.quick and 2 * shards <= cores):
             mode = {"compute": {"device": setting.device, "workers": workers}}
@@ -51,7 +49,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
 
 
 def _look(
-    setting: Setting, sheet: Sheet, name: str, files: list[Path], shards: int, mode: Mode, alone: float
+    setting: Setting, sheet: Sheet, name: str, files: list[Path], shards: int, mode: Mode, alone: float | None
 ) -> None:
     """Looks for the most streams with so many daemons; `alone` is how many frames the decoders decode a second."""
     held = Counter[int]()
@@ -70,6 +68,7 @@ def _look(
 
     most = search(run, 1 if setting.quick else TRIALS, RATE, len(os.sched_getaffinity(0)))
     sheet.add(HELD, name, "streams", most)
-    sheet.add(HELD, name, "of decoding alone", 100 * most * RATE / alone, "%")
-    if held[most] < 2:
+    if alone:
+        sheet.add(HELD, name, "of decoding alone", 100 * most * RATE / alone, "%")
+    if most and held[most] < 2 and not setting.quick:
         sheet.lacks(f"The most streams, {name}: the tries were used up before {most} were held twice; it may be more.")
