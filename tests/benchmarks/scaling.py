@@ -1,6 +1,7 @@
 """How many frames a second one core and two cores analyse, of one file and of several at once."""
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -50,10 +51,13 @@ def measure(setting: Setting, sheet: Sheet) -> None:
                 sheet.add(TABLE, row, DAEMONS_SPEED_UP, both / one)
 
 
-def analyze(file: Path, warm: Path, url: str, mode: Mode, streams: int, *, cores: int, workers: int) -> float:
+def analyze(
+    file: Path, warm: Path, url: str, mode: Mode, streams: int, *, cores: int, workers: int,
+    python: Path | str = sys.executable,
+) -> float:
     """Returns the frames a second of one daemon that analyses a file so many times at once."""
     return rate(run_alone("pipeline", file, "--warm", warm, "--url", url, *options(mode), "--streams", streams,
-                          "--workers", workers, cores=cores))
+                          "--workers", workers, cores=cores, python=python))
 
 
 def add_rates(sheet: Sheet, row: str, one: float, two: float) -> None:

@@ -6,6 +6,7 @@ import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import av
@@ -335,6 +336,18 @@ def test_where_no_gpu_decodes_software_does_and_one_line_says_so(
     open_source(StreamConfig(source=str(clip)), "cuda:0").close()
     warning, = [record.getMessage() for record in caplog.records if record.name == "emotiond.device.runtime"]
     assert re.match(r"decoding in software: cuda:0 takes no video \(.+\)$", warning)
+
+
+def test_threads_that_wait_for_a_gpu_shall_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.sleep_while_waiting("cuda:0")       # without a driver it says nothing
+    said: list[tuple[object, ...]] = []
+    driver = SimpleNamespace(cuInit=lambda flags: said.append((flags,)),
+                             cuDevicePrimaryCtxSetFlags_v2=lambda *words: said.append(words))
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: driver)
+
+    runtime.sleep_while_waiting("cuda:1")
+
+    assert said == [(0,), (1, 4)]       # CU_CTX_SCHED_BLOCKING_SYNC
 
 
 @pytest.mark.parametrize(("turns", "part", "stored"), [

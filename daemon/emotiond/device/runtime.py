@@ -165,12 +165,10 @@ def sleep_while_waiting(device: str) -> None:
     Args:
         device: `cuda:N`.
     """
-    try:
+    with contextlib.suppress(OSError, AttributeError):      # torch will say what is missing
         driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return      # torch will say what is missing
-    driver.cuInit(0)
-    driver.cuDevicePrimaryCtxSetFlags_v2(int(device.partition(":")[2] or 0), _SLEEP)
+        driver.cuInit(0)
+        driver.cuDevicePrimaryCtxSetFlags_v2(int(device.partition(":")[2] or 0), _SLEEP)
 
 
 def accelerator(device: str) -> HWAccel | None:
