@@ -122,8 +122,8 @@ def test_torch_analyses_frames_of_all_streams_in_one_batch_and_finds_what_onnxru
             apart[place[0]].append(max(abs(face.probabilities[label] - other.probabilities[label])
                                        for label in face.probabilities))
     assert max(apart["woman"] + apart["classroom"]) < 1e-2
-    # a third of the size, libswscale rounds three in a hundred pixels otherwise, which moves some crops by a pixel
-    assert np.mean(np.array(apart["street"]) < 1e-2) > 0.6
+    # at two thirds of its size, libswscale rounds chroma otherwise in one of a hundred pixels, which moves some crops
+    assert np.mean(np.array(apart["street"]) < 1e-2) > 0.8
 
 
 @pytest.mark.slow
