@@ -23,7 +23,8 @@ _BT_709 = 1                         # AVCOL_SPC_BT709; anything else is taken fo
 _SCALERS_KEPT = 32
 _UNSPECIFIED, _SMPTE_170M = 2, 6    # AVCOL_SPC_...; the latter is BT.601 by another name
 _MATRICES = {_BT_709: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
-_AREA = Interpolation.AREA | Interpolation.BITEXACT    # else the rounding is that of the processor at hand
+_AREA = Interpolation.AREA
+_ROUNDED_ALIKE = _AREA | Interpolation.BITEXACT     # on every processor; colours would come out up to eight levels off
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 TALLEST = 4
 
@@ -201,7 +202,8 @@ class Scalers:
                 self._reformatters.clear()
             self._reformatters[key] = VideoReformatter()
         limited = {"dst_color_range": ColorRange.MPEG} if target.startswith("yuv") else {}
-        return self._reformatters[key].reformat(frame, *size, target, interpolation=_AREA, threads=1, **limited)
+        how = _AREA if target == "bgr24" else _ROUNDED_ALIKE
+        return self._reformatters[key].reformat(frame, *size, target, interpolation=how, threads=1, **limited)
 
 
 def _yuv(frame: VideoFrame, scalers: Scalers, size: tuple[int, int]) -> NDArray[np.uint8]:
