@@ -16,11 +16,10 @@ from rich.console import Console
 
 from tests.benchmarks.figures import Sheet
 from tests.benchmarks.modes import MODES
-from tests.benchmarks.scaling import COMPARED, FILES, analyze, at_once
+from tests.benchmarks.scaling import COMPARED, FILES, analyze, compare
 from tests.benchmarks.setting import ROOT, WARM_FRAMES, Setting, take_turns
 from tests.benchmarks.tables import grids, terminal
 
-TABLE = "Frames a second, 640x360 with one face"
 LOCKS = {"with the lock": "1", "without": "0"}
 
 
@@ -43,15 +42,7 @@ def main() -> None:
             for row in take_turns(arguments.rounds, rows):
                 count, mode, os.environ["PYTHON_GIL"] = rows[row]
                 file = setting.short(clip, 75 if count > 1 else 300)
-                run = partial(analyze, file, warm, url, mode, python=arguments.python)
-                one, two = run(count, cores=1, workers=1), run(count, cores=2, workers=2)
-                sheet.add(TABLE, row, "1 core", one, "frames/s")
-                sheet.add(TABLE, row, "2 cores", two, "frames/s")
-                sheet.add(TABLE, row, "speed-up", two / one)
-                if count > 1:
-                    both = at_once(partial(run, count // 2, cores=2, workers=1))
-                    sheet.add(TABLE, row, "two processes", both, "frames/s")
-                    sheet.add(TABLE, row, "their speed-up", both / one)
+                compare(sheet, row, count, partial(analyze, file, warm, url, mode, python=arguments.python))
     console = Console(width=150)
     for grid in grids(sheet.figures()):
         console.print(terminal(grid))

@@ -42,13 +42,17 @@ def measure(setting: Setting, sheet: Sheet) -> None:
             count, mode = rows[row]
             file = setting.short(clip, (15 if setting.quick else 75) * (1 if count > 1 else 4))
 
-            run = partial(analyze, file, setting.short(clip, WARM_FRAMES), url, mode)
-            one = run(count, cores=1, workers=1)
-            add_rates(sheet, row, one, run(count, cores=2, workers=2))
-            if count > 1:
-                both = at_once(partial(run, count // 2, cores=2, workers=1))
-                sheet.add(TABLE, row, DAEMONS, both, "frames/s")
-                sheet.add(TABLE, row, DAEMONS_SPEED_UP, both / one)
+            compare(sheet, row, count, partial(analyze, file, setting.short(clip, WARM_FRAMES), url, mode))
+
+
+def compare(sheet: Sheet, row: str, count: int, run: Callable[..., float]) -> None:
+    """Adds a row: one core, two, and of several files two daemons on two cores; `run` is `analyze` with its files."""
+    one = run(count, cores=1, workers=1)
+    add_rates(sheet, row, one, run(count, cores=2, workers=2))
+    if count > 1:
+        both = at_once(partial(run, count // 2, cores=2, workers=1))
+        sheet.add(TABLE, row, DAEMONS, both, "frames/s")
+        sheet.add(TABLE, row, DAEMONS_SPEED_UP, both / one)
 
 
 def analyze(

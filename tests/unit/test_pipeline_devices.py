@@ -42,7 +42,7 @@ def excerpts(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def analyzed(
-    device: str, excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch, workers: int = 1
+    device: str, excerpts: dict[str, Path], workers: int = 1
 ) -> tuple[Found, list[list[str]], Pipeline]:
     """Runs the videos through a pipeline at once.
 
@@ -60,7 +60,6 @@ def analyzed(
     def emit(event: FrameEvent, frame: Frame) -> None:
         found[event.stream, event.frame] = event.faces
 
-    monkeypatch.setattr(BatchAnalyzer, "analyze", watch)
     config = make_config({
         "compute": {"device": device, "workers": workers}, "publish_empty": True,
         "streams": {name: {"source": str(path)} for name, path in excerpts.items()}})
@@ -70,11 +69,13 @@ def analyzed(
     readers = [pipeline.read(name) for name in config.streams]
     poll(lambda: all(depth[0] == min(FILE_DEPTH, FRAMES) for depth in pipeline.buffers.depths().values()), PATIENCE_S,
          "the readers do not fill their buffers")
-    pipeline.start()
-    for reader in readers:
-        reader.join(PATIENCE_S)
-    assert pipeline.finish(time.monotonic() + PATIENCE_S) == []
-    assert pipeline.analyzing.failure is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchAnalyzer, "analyze", watch)
+        pipeline.start()
+        for reader in readers:
+            reader.join(PATIENCE_S)
+        assert pipeline.finish(time.monotonic() + PATIENCE_S) == []
+        assert pipeline.analyzing.failure is None
     counts = pipeline.ledger.snapshot()
     assert {name: counts[name].analyzed for name in counts} == dict.fromkeys(CLIPS, FRAMES)
     return found, calls, pipeline
@@ -92,13 +93,11 @@ def sample(pipeline: Pipeline, name: str, model: str) -> float:
 
 @pytest.mark.slow
 def test_torch_analyses_frames_of_all_streams_in_one_batch_and_finds_what_onnxruntime_finds(
-    excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    excerpts: dict[str, Path]
 ) -> None:
     pytest.importorskip("torch", reason="torch missing")
-    with monkeypatch.context() as patch:
-        expected, few, plain = analyzed("cpu", excerpts, patch, workers=2)
-    with monkeypatch.context() as patch:
-        found, batches, batching = analyzed("torch:cpu", excerpts, patch)
+    expected, few, plain = analyzed("cpu", excerpts, workers=2)
+    found, batches, batching = analyzed("torch:cpu", excerpts)
 
     assert max(len(call) for call in few) == CPU_BATCH
     assert len(batches[0]) == min(FILE_DEPTH, FRAMES) * len(CLIPS)
@@ -128,13 +127,11 @@ def test_torch_analyses_frames_of_all_streams_in_one_batch_and_finds_what_onnxru
 
 @pytest.mark.slow
 def test_a_second_analyzer_of_a_device_takes_its_share_and_finds_the_same(
-    excerpts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    excerpts: dict[str, Path]
 ) -> None:
     pytest.importorskip("torch", reason="torch missing")
-    with monkeypatch.context() as patch:
-        expected, _, _ = analyzed("torch:cpu", excerpts, patch)
-    with monkeypatch.context() as patch:
-        found, calls, pipeline = analyzed("torch:cpu", excerpts, patch, workers=2)
+    expected, _, _ = analyzed("torch:cpu", excerpts)
+    found, calls, pipeline = analyzed("torch:cpu", excerpts, workers=2)
 
     assert (pipeline.devices, len(calls[0])) == (["torch:cpu"], min(FILE_DEPTH, FRAMES) * len(CLIPS) // 2)
     assert found.keys() == expected.keys()
@@ -148,7 +145,7 @@ def test_streams_are_dealt_out_to_several_devices(excerpts: dict[str, Path], mon
     pytest.importorskip("torch", reason="torch missing")
     monkeypatch.setattr(pipeline_module, "choose_devices", lambda wanted: ["torch:cpu", "torch:cpu"])
 
-    _, calls, pipeline = analyzed("cuda", excerpts, monkeypatch)
+    _, calls, pipeline = analyzed("cuda", excerpts)
 
     assert pipeline.devices == ["torch:cpu", "torch:cpu"]
     assert not [call for call in calls if "street" in call and len(set(call)) > 1]       # it is alone on the second

@@ -6,8 +6,8 @@ from tests.benchmarks.aims import Aim, Cells
 from tests.benchmarks.gpu import live, memory, networks
 
 ABOUT = """\
-What is aimed at on one H100 or H200. 148 is the number of streams of 1080p30 that DeepStream's makers publish for one
-H100 with a detector, a tracker and two classifiers; the video decoders alone end at about 180."""
+What is aimed at on one H100 or H200. The number of streams was set after a figure published for DeepStream on one H100,
+with a detector, a tracker and two classifiers; it is not measured beside ours."""
 
 
 def _best(table: str, column: str, of: str = "") -> Callable[[Mapping[str, Cells]], list[float]]:

@@ -46,7 +46,7 @@ def measure(setting: Setting, sheet: Sheet) -> None:
 
 def length(setting: Setting) -> float:
     """Returns how many seconds of video each file has: so many that opening files anew hardly counts."""
-    return 20.0 if setting.quick else 240.0
+    return 20.0 if setting.quick else 120.0
 
 
 def decoded_a_second(files: list[Path], readers: int, device: str, seconds: float) -> float:
